@@ -1,0 +1,58 @@
+# `make` lists the targets. Nothing here installs system packages: what is missing is named.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
+# A stamp is newer than the metadata that its environment was installed from.
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_BENCH := $(VENV)/.installed-bench
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites run test test-all check bench clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
+
+prerequisites: ## check Python, Java and g++, and say how to install what is missing
+	@PYTHON='$(PYTHON)' sh .ci/prerequisites.sh
+
+run: $(INSTALLED) ## curate the demo dumps and release them as token shards, into out/demo
+	$(BIN)/curation run jobs/conf/demo.toml
+	$(BIN)/curation release demo --config jobs/conf/demo.toml
+
+test: $(INSTALLED_DEV) ## run the tests that every change must pass
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(INSTALLED_DEV) ## run all tests, the slow ones too
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(INSTALLED_BENCH) ## measure speed against peers
+	$(BIN)/python tests/bench/run.py
+
+clean: ## remove outputs and caches; .venv stays
+	rm -rf out build dist spark-warehouse metastore_db derby.log
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml | prerequisites
+	@echo "installing into $(VENV); the first time takes a minute or more"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(INSTALLED_BENCH): $(INSTALLED)
+	$(PIP_INSTALL) --editable '.[bench,dev]'
+	@touch $@

@@ -1,0 +1,368 @@
+"""The `curation` command."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from curation import __version__
+from curation.config import Config, load
+from curation.engine.lake import Lake, RunRecord
+from curation.engine.stages import Unit
+from curation.errors import CurationError
+
+app = typer.Typer(
+    help="Distributed data curation: from Common Crawl dumps to token shards, "
+    "every dropped document accounted for.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False)
+
+ConfigPath = Annotated[Path, typer.Argument(help="The TOML file, for example jobs/conf/demo.toml.")]
+ConfigOption = Annotated[Path, typer.Option("--config", help="The TOML file of the run.")]
+LakePath = Annotated[Path, typer.Argument(help="The folder of a lake.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="A setting to change: key=value. Repeatable.")
+]
+LakeOption = Annotated[
+    Path | None, typer.Option("--lake", help="Use this lake instead of the configured one.")
+]
+
+
+def main() -> None:
+    """Run the command; an error of the user is one message and exit code 1, never a trace."""
+    try:
+        app()
+    except CurationError as error:
+        Console(stderr=True, highlight=False).print(
+            f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True
+        )
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what is committed and what would run; do nothing.")
+    ] = False,
+    dump: Annotated[
+        list[str] | None, typer.Option("--dump", help="Only this dump. Repeatable.")
+    ] = None,
+    first: Annotated[str, typer.Option("--from", help="First stage.")] = "ingest",
+    last: Annotated[str, typer.Option("--to", help="Last stage.")] = "encode",
+    settings: SetOption = [],  # noqa: B006  (typer copies it)
+    lake: LakeOption = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", help="Stop between two slices after this time.")
+    ] = None,
+) -> None:
+    """Bring a lake up to date: ingest, fingerprint, dedup, annotate, filter, encode, report.
+
+    Example: curation run jobs/conf/demo.toml --plan
+    """
+    from curation.engine import run as engine
+
+    loaded = _load(config, settings, lake)
+    selection = engine.Selection(tuple(dump or ()), first, last)
+    if plan:
+        from curation.engine.stages import plan as make_plan
+
+        units = make_plan(loaded, engine.open_or_none(loaded.lake), selection.dumps, first, last)
+        console.print(_plan_table(units))
+        return
+    with RichReporter() as reporter:
+        finished = engine.run(loaded, selection, max_minutes=max_minutes, reporter=reporter)
+    console.print(_funnel_table(finished))
+    _write_report(loaded, finished)
+
+
+@app.command()
+def release(
+    name: Annotated[str, typer.Argument(help="The release, a [release.<name>] table.")],
+    config: ConfigOption,
+    settings: SetOption = [],  # noqa: B006
+    lake: LakeOption = None,
+) -> None:
+    """Make an immutable dataset of token shards from what is committed.
+
+    Example: curation release demo --config jobs/conf/demo.toml
+    """
+    from curation.engine.release import make_release
+
+    loaded = _load(config, settings, lake)
+    with RichReporter() as reporter:
+        manifest = make_release(loaded, name, reporter=reporter)
+    table = Table(title=f"release {name}", title_justify="left")
+    for column in ("domain", "available", "target", "realised", "epochs"):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    for domain, row in manifest.mixture.items():
+        table.add_row(
+            domain,
+            f"{row['available_tokens']:,}",
+            f"{row['share']:.1%}",
+            f"{row['tokens']:,}",
+            f"{row['epochs']:.2f}",
+        )
+    console.print(table)
+    console.print(
+        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: "
+        f"{Path(loaded.shards) / name}"
+    )
+    console.print(f"fingerprint {manifest.fingerprint}")
+    _write_report(loaded, Lake(loaded.lake))
+
+
+@app.command()
+def show(lake: LakePath) -> None:
+    """Show the funnel of a lake by dump and stage.
+
+    Example: curation show out/demo/lake
+    """
+    opened = Lake(lake)
+    console.print(_funnel_table(opened))
+    console.print(_rules_table(opened))
+
+
+@app.command()
+def why(
+    lake: LakePath,
+    document: Annotated[str, typer.Argument(help="A URL exactly as crawled, or a doc_id.")],
+) -> None:
+    """Show every decision about one document, down to archive, offset and twin.
+
+    Example: curation why out/demo/lake https://docs.python.org/3/library/json.html
+    """
+    from curation.engine import ledger
+
+    for history in ledger.why(Lake(lake), document):
+        console.print(f"[bold]{history.doc_id}[/]  {escape(str(history.where['url']))}")
+        console.print(
+            f"  {history.where['dump']}  {history.where['archive']}\n"
+            f"  record {history.where['record']} at offset {history.where['offset']}",
+            soft_wrap=True,
+        )
+        for stage, decision in history.decisions:
+            console.print(f"  [cyan]{stage}[/]: {escape(decision)}", soft_wrap=True)
+        console.print()
+
+
+@app.command()
+def report(config: ConfigPath, settings: SetOption = [], lake: LakeOption = None) -> None:  # noqa: B006
+    """Write the report of a lake again.
+
+    Example: curation report jobs/conf/demo.toml
+    """
+    loaded = _load(config, settings, lake)
+    _write_report(loaded, Lake(loaded.lake), force=True)
+
+
+@app.command("train-tokenizer")
+def train_tokenizer(
+    config: ConfigPath,
+    to: Annotated[Path, typer.Option("--to", help="The tokenizer.json to write.")],
+    dump: Annotated[
+        list[str] | None, typer.Option("--dump", help="Train on this dump. Repeatable.")
+    ] = None,
+    vocabulary: Annotated[int, typer.Option("--vocabulary", min=300, help="Tokens.")] = 8192,
+    settings: SetOption = [],  # noqa: B006
+    lake: LakeOption = None,
+) -> None:
+    """Train a byte-level BPE on the kept text of some dumps; prints the digest to pin.
+
+    Example: curation train-tokenizer jobs/conf/demo.toml --dump DUMP-2021-bullseye
+    --to jobs/conf/demo-tokenizer.json
+    """
+    from curation.engine.train_tokenizer import train
+
+    loaded = _load(config, settings, lake)
+    card = train(loaded, tuple(dump or ()), to, vocabulary)
+    console.print(f"{to}: {card['vocab_size']} tokens from {card['num_texts']} documents")
+    console.print(f"pin it: encode.sha256 = \"{card['sha256']}\"")
+
+
+@app.command()
+def gc(lake: LakePath) -> None:
+    """Remove the files that no run record lists: what dead runs left.
+
+    Example: curation gc out/demo/lake
+    """
+    opened = Lake.create(Lake(lake).path)
+    with opened.lock():
+        removed = opened.gc()
+    console.print(f"removed {len(removed)} files")
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="Also check this configuration.")] = None,
+) -> None:
+    """Check Java, Spark, models, write access and versions; say what is wrong and how to mend it.
+
+    Example: curation doctor jobs/conf/demo.toml
+    """
+    from curation.engine.doctor import examine
+
+    findings = examine(config)
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.ok else "[bold red]BAD[/] "
+        console.print(f"{mark} {finding.what}: {escape(finding.found)}", soft_wrap=True)
+        if not finding.ok:
+            console.print(f"     mend: {escape(finding.mend)}", soft_wrap=True)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+class RichReporter:
+    """Shows a run: bars on a terminal, one line a commit elsewhere."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._all: Any = None
+        self._one: Any = None
+
+    def __enter__(self) -> "RichReporter":
+        if console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if console.is_terminal:
+            self._progress.stop()
+
+    def planned(self, units: Sequence[Unit]) -> None:
+        """Say how much there is to do."""
+        num_done = sum(unit.committed for unit in units)
+        if num_done == len(units):
+            console.print(f"all {len(units)} slices are committed; nothing to run")
+            return
+        self._all = self._progress.add_task(
+            "all slices", total=len(units), completed=num_done, rate=""
+        )
+        self._one = self._progress.add_task("starting Spark", total=None, rate="")
+
+    def began(self, unit: Unit) -> None:
+        """Show the running unit."""
+        self._progress.reset(self._one, description=unit.name, total=None, rate="")
+
+    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
+        """Show tasks done, in all, and their rate."""
+        task = self._progress.tasks[1]
+        rate = num_done / task.elapsed if task.elapsed else 0.0
+        self._progress.update(
+            self._one, completed=num_done, total=num_tasks or None, rate=f"{rate:.1f} tasks/s"
+        )
+
+    def committed(self, unit: Unit, record: RunRecord) -> None:
+        """Say what a unit did."""
+        self._progress.advance(self._all)
+        rows = record.rows
+        rate = rows["in"] / record.seconds if record.seconds else 0.0
+        console.print(
+            f"{unit.name:<44} {rows['in']:>10,} in {rows['kept']:>10,} kept "
+            f"{rows['rejected']:>9,} out {rate:>9,.0f}/s",
+            soft_wrap=True,
+        )
+
+
+def _load(path: Path, settings: Sequence[str], lake: Path | None) -> Config:
+    config = load(path, settings)
+    return config if lake is None else replace(config, lake=str(lake.resolve()))
+
+
+def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
+    """Write the report unless it is newer than the last commit."""
+    path = Path(config.report)
+    last = max((p.stat().st_mtime for p in (lake.path / "_runs").rglob("*.json")), default=0.0)
+    if force or not path.exists() or path.stat().st_mtime < last:
+        from curation.engine.report import write_report
+
+        write_report(lake, path, config)
+    console.print(f"report: {path}")
+
+
+def _plan_table(units: Sequence[Unit]) -> Table:
+    num_done = sum(unit.committed for unit in units)
+    table = Table(title=f"{num_done} committed, {len(units) - num_done} to run")
+    for column in ("stage", "dump", "slice", "key", "state"):
+        table.add_column(column)
+    for unit in units:
+        state = "committed" if unit.committed else "[bold]to run[/]"
+        table.add_row(unit.stage.name, unit.dump, unit.slice, unit.key[:12], state)
+    return table
+
+
+def _funnel_table(lake: Lake) -> Table:
+    from curation.engine import ledger
+
+    funnel = ledger.funnel(lake)
+    table = Table(title="documents by dump and stage", title_justify="left")
+    table.add_column("dump")
+    headings = {"ingest": "ingested", "dedup": "unique", "filter": "kept", "encode": "tokens"}
+    table.add_column("records", justify="right")
+    for heading in headings.values():
+        table.add_column(heading, justify="right")
+    for dump in [*funnel.dumps, None]:
+        cells = []
+        for stage in headings:
+            total = funnel.total(stage) if dump is None else funnel.totals.get((dump, stage))
+            if stage == "ingest":
+                cells.append(f"{total.rows_in:,}" if total else "")
+            if total is None:
+                cells.append("")
+            elif stage == "encode":
+                cells.append(f"{sum(total.counts.get('tokens', {}).values()):,}")
+            else:
+                share = total.rows_kept / total.rows_in if total.rows_in else 0.0
+                cells.append(f"{total.rows_kept:,} ({share:.0%})")
+        table.add_row(dump or "[bold]all[/]", *cells, end_section=dump == (funnel.dumps or [""])[-1])
+    return table
+
+
+def _rules_table(lake: Lake) -> Table:
+    from curation.engine import ledger
+
+    table = Table(title="why documents left", title_justify="left")
+    for column in ("stage", "rule", "documents"):
+        table.add_column(column, justify="right" if column == "documents" else "left")
+    for stage, counts in ledger.rejects_by_rule(lake).items():
+        for rule, count in counts.most_common():
+            table.add_row(stage, rule, f"{count:,}")
+    return table

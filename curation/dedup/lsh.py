@@ -1,0 +1,73 @@
+"""Locality-sensitive hashing: signatures to bucket keys, and the similarity of two signatures."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import njit
+
+from curation.dedup.minhash import FMIX_1, FMIX_2, GOLDEN, U31, U33, MinHashSpec
+
+UInt8Array = npt.NDArray[np.uint8]
+UInt32Array = npt.NDArray[np.uint32]
+Int64Array = npt.NDArray[np.int64]
+
+
+def signature_matrix(signature: pa.Array, spec: MinHashSpec) -> UInt32Array:
+    """Return binary signatures as an (n, num_perm) uint32 matrix.
+
+    Zero-copy where the buffer is aligned. The array must hold no nulls.
+    """
+    if isinstance(signature, pa.ChunkedArray):
+        signature = signature.combine_chunks()
+    if len(signature) == 0:
+        return np.zeros((0, spec.num_perm), np.uint32)
+    _, offsets_buffer, data = signature.buffers()
+    first = np.frombuffer(offsets_buffer, np.int32)[signature.offset]
+    start, stop = int(first), int(first) + len(signature) * spec.num_signature_bytes
+    if np.frombuffer(offsets_buffer, np.int32)[signature.offset + len(signature)] != stop:
+        raise ValueError(f"a signature must have {spec.num_signature_bytes} bytes")
+    matrix = np.frombuffer(data, np.uint8)[start:stop].view("<u4")
+    return matrix.reshape(len(signature), spec.num_perm)
+
+
+def band_keys(signatures: UInt32Array, spec: MinHashSpec) -> Int64Array:
+    """Return an (n, bands) matrix of 64-bit bucket keys.
+
+    The band is part of the key, so keys of different bands do not meet. Two unequal bands share a
+    key with probability 2^-64: about 3 chance pairs a band at 10^10 documents.
+    """
+    keys: Int64Array = _band_keys(signatures, spec.bands, spec.rows)
+    return keys
+
+
+def content_keys(content_hash: UInt8Array) -> Int64Array:
+    """Return 64-bit keys of (n, 16) content hashes: the index entry that finds exact copies."""
+    halves = np.ascontiguousarray(content_hash).view("<u8").reshape(-1, 2)
+    with np.errstate(over="ignore"):
+        mixed = (halves[:, 0] ^ GOLDEN) * FMIX_1 + halves[:, 1]
+    return mixed.view(np.int64)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def num_equal_slots(left: UInt32Array, right: UInt32Array) -> int:
+    """Return how many slots of two signatures are equal; similarity is this / num_perm."""
+    equal = 0
+    for k in range(len(left)):
+        equal += left[k] == right[k]
+    return equal
+
+
+@njit(cache=True, nogil=True)
+def _band_keys(signatures: UInt32Array, bands: int, rows: int) -> Int64Array:
+    keys = np.empty((len(signatures), bands), np.int64)
+    for i in range(len(signatures)):
+        for band in range(bands):
+            h = GOLDEN * np.uint64(band + 1)
+            for row in range(rows):
+                h = (h << U31 | h >> U33) ^ np.uint64(signatures[i, band * rows + row])
+                h *= FMIX_1
+            h ^= h >> U33
+            h *= FMIX_2
+            h ^= h >> U33
+            keys[i, band] = np.int64(h)
+    return keys

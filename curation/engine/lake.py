@@ -1,0 +1,410 @@
+"""A lake: plain Parquet folders, and the run records that say which of their files count.
+
+    <lake>/_lake.json                                  format version
+    <lake>/_lock                                       held with flock by the one running writer
+    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump
+    <lake>/_runs/<stage>/<dump>/<slice>.json           the run records: the only commits
+    <lake>/<table>/dump=<dump>/slice=<nnnn>/<attempt>-part-<nnnnn>-<task>.parquet
+    <lake>/<rejects|edits>/stage=<stage>/dump=...      the two tables that several stages write
+
+Nothing here needs Spark: a notebook opens a lake with `curation.open(path)`, a worker writes with
+`TableWriter`. A reader opens exactly the files that the run records list.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from curation.errors import (
+    DumpOrderChanged,
+    LakeCorrupt,
+    LakeLocked,
+    LakeMissing,
+    LakeReadOnly,
+    LakeVersion,
+    NotFound,
+)
+from curation.ingest.listing import InputFile
+from curation.schemas import FORMAT_VERSION, TABLES
+
+WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
+STAGED_TABLES = ("rejects", "edits")  # written by several stages
+ROW_GROUP_ROWS = 20_000
+ROW_GROUP_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One committed Parquet file; the path is relative to the lake."""
+
+    table: str
+    path: str
+    rows: int
+    bytes: int
+    first_doc_id: int | None = None
+    last_doc_id: int | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one stage did to one slice: the commit."""
+
+    stage: str
+    dump: str
+    slice: str
+    key: str
+    attempt: str
+    stage_version: int
+    inputs: Mapping[str, str]  # name of an input commit -> its key
+    settings: Mapping[str, Any]
+    artifacts: Mapping[str, str]  # path -> sha256
+    packages: Mapping[str, str]  # the packages that decide rows
+    started_at: str
+    seconds: float
+    rows: Mapping[str, int]  # in, kept, rejected
+    num_bytes: Mapping[str, int]  # of text: in, kept, removed
+    counts: Mapping[str, Mapping[str, int]]  # rejects by rule, records by type, ...
+    files: tuple[FileEntry, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)  # decides nothing
+
+    def files_of(self, table: str) -> list[FileEntry]:
+        """Return the committed files of a table."""
+        return [entry for entry in self.files if entry.table == table]
+
+    def to_json(self) -> str:
+        """Return the record as it is stored."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunRecord":
+        """Read a stored record."""
+        values = json.loads(text)
+        values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
+        return cls(**values)
+
+
+class Lake:
+    """A lake on a file system. Reading needs no lock."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open an existing lake. Raises LakeMissing, or LakeVersion for another format."""
+        self.path = Path(path)
+        marker = self.path / "_lake.json"
+        try:
+            version = json.loads(marker.read_text())["format_version"]
+        except FileNotFoundError:
+            raise LakeMissing(
+                f"there is no lake at {self.path}; create one with: curation run CONFIG"
+            ) from None
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise LakeCorrupt(f"{marker} is not a lake marker; restore it or start anew") from None
+        if version != FORMAT_VERSION:
+            raise LakeVersion(
+                f"the lake at {self.path} has format {version}, this program reads "
+                f"{FORMAT_VERSION}; use the program that wrote it, or start a new lake"
+            )
+
+    @classmethod
+    def create(cls, path: str | Path) -> "Lake":
+        """Open a lake for writing, making it if there is none. Raises LakeReadOnly."""
+        path = Path(path)
+        marker = path / "_lake.json"
+        try:
+            if not marker.exists():
+                path.mkdir(parents=True, exist_ok=True)
+                if any(path.iterdir()):
+                    raise LakeCorrupt(
+                        f"{path} holds files but is no lake; name an empty folder for the lake"
+                    )
+                _write_atomically(marker, json.dumps({"format_version": FORMAT_VERSION}))
+            with open(path / "_lock", "a"):
+                pass
+        except OSError as error:
+            raise LakeReadOnly(
+                f"the lake at {path} cannot be written ({error.strerror}); "
+                "give this user write access or choose another path with --lake"
+            ) from None
+        return cls(path)
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def table(
+        self, name: str, dump: str | None = None, slice: str | None = None, stage: str | None = None
+    ) -> pads.Dataset:
+        """Return the committed rows of a table as a pyarrow dataset.
+
+        Adds the columns dump and slice. Nothing is read until the dataset is scanned, so a lake of
+        any size opens at once; `.to_table(columns=[...])`, `.head(n)` and DuckDB read from it.
+        """
+        if name not in TABLES:
+            raise NotFound(f"no table {name!r}; tables are {', '.join(sorted(TABLES))}")
+        paths = [
+            str(self.path / entry.path)
+            for record in self.records(dump=dump)
+            for entry in record.files_of(name)
+            if (slice is None or f"/slice={slice}/" in f"/{entry.path}")
+            and (stage is None or record.stage == stage)
+        ]
+        if dump is not None and not any((self.path / "_runs").glob(f"*/{dump}")):
+            raise NotFound(f"dump {dump!r} is not in the lake {self.path}; it has {self.dumps()}")
+        schema = TABLES[name]
+        for column in ("dump", "slice"):
+            schema = schema.append(pa.field(column, pa.string()))
+        if not paths:
+            return pads.dataset(schema.empty_table())
+        partitioning = pads.partitioning(
+            pa.schema([("dump", pa.string()), ("slice", pa.string())]), flavor="hive"
+        )
+        return pads.dataset(
+            paths, schema=schema, partitioning=partitioning, partition_base_dir=str(self.path)
+        )
+
+    def record(self, stage: str, dump: str, slice: str) -> RunRecord | None:
+        """Return the commit of a stage and slice, None when there is none."""
+        path = self._record_path(stage, dump, slice)
+        try:
+            return RunRecord.from_json(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (json.JSONDecodeError, TypeError, KeyError):
+            raise LakeCorrupt(
+                f"{path} is not a run record; delete it, and the next run does its slice again"
+            ) from None
+
+    def records(self, stage: str | None = None, dump: str | None = None) -> list[RunRecord]:
+        """Return all commits, ordered by path."""
+        pattern = f"{stage or '*'}/{dump or '*'}/*.json"
+        found = []
+        for path in sorted((self.path / "_runs").glob(pattern)):
+            record = self.record(path.parent.parent.name, path.parent.name, path.stem)
+            if record is not None:
+                found.append(record)
+        return found
+
+    def dumps(self) -> list[str]:
+        """Return the dumps frozen in this lake, in their order."""
+        ordinals = {}
+        for path in (self.path / "_inputs").glob("*.jsonl"):
+            header = _read_inputs(path)[0]
+            ordinals[header["ordinal"]] = header["dump"]
+        return [ordinals[ordinal] for ordinal in sorted(ordinals)]
+
+    def inputs(self, dump: str) -> list[InputFile]:
+        """Return the frozen input files of a dump, empty when none are frozen."""
+        path = self.path / "_inputs" / f"{dump}.jsonl"
+        if not path.exists():
+            return []
+        return [InputFile(**line) for line in _read_inputs(path)[1:]]
+
+    def check_order(self, dumps: Sequence[str]) -> None:
+        """Raise DumpOrderChanged unless the frozen dumps are a subset in the same places."""
+        for path in sorted((self.path / "_inputs").glob("*.jsonl")):
+            header = _read_inputs(path)[0]
+            name, ordinal = header["dump"], header["ordinal"]
+            if ordinal >= len(dumps) or dumps[ordinal] != name:
+                now = dumps.index(name) if name in dumps else "nowhere"
+                raise DumpOrderChanged(
+                    f"dump {name} is number {ordinal} in the lake {self.path} but {now} in the "
+                    "configuration; dumps may only be appended, because earlier decisions depend "
+                    "on their order: restore the order, or start a new lake"
+                )
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lake; raises LakeLocked naming the holder. The lock dies with its process."""
+        path = self.path / "_lock"
+        with open(path, "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise LakeLocked(
+                    f"the lake {self.path} is held by {holder}; wait for it or stop it"
+                ) from None
+            file.truncate(0)
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            command = Path(sys.argv[0]).name
+            file.write(
+                f"process {os.getpid()} on {socket.gethostname()} ({command}) since {started}"
+            )
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+    def freeze_inputs(self, dump: str, ordinal: int, files: Sequence[InputFile]) -> None:
+        """Write the input listing of a dump."""
+        lines = [json.dumps({"dump": dump, "ordinal": ordinal})]
+        lines += [json.dumps(asdict(file)) for file in files]
+        folder = self.path / "_inputs"
+        folder.mkdir(exist_ok=True)
+        _write_atomically(folder / f"{dump}.jsonl", "\n".join(lines) + "\n")
+
+    def commit(self, record: RunRecord) -> None:
+        """Make a stage and slice count, then remove the files that it supersedes."""
+        path = self._record_path(record.stage, record.dump, record.slice)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, record.to_json())
+        for folder in self._folders(record):
+            _remove_unlisted(self.path, folder, {entry.path for entry in record.files})
+
+    def gc(self) -> list[str]:
+        """Remove every file that no run record lists; return their paths. Holds no lock itself."""
+        listed = {entry.path for record in self.records() for entry in record.files}
+        removed = []
+        for table in TABLES:
+            if (self.path / table).exists():
+                removed += _remove_unlisted(self.path, self.path / table, listed)
+        for path in sorted((self.path / "_work").glob("*")):
+            removed += _remove_unlisted(self.path, path, set())
+        return removed
+
+    def work_folder(self, attempt: str) -> Path:
+        """Return a folder for the state of one attempt; `gc` removes what is left in it."""
+        return self.path / "_work" / attempt
+
+    def _record_path(self, stage: str, dump: str, slice: str) -> Path:
+        return self.path / "_runs" / stage / dump / f"{slice}.json"
+
+    def _folders(self, record: RunRecord) -> list[Path]:
+        folders = []
+        for table in TABLES:
+            base = self.path / table
+            if table in STAGED_TABLES:
+                base = base / f"stage={record.stage}"
+            elif table not in STAGE_TABLES[record.stage]:
+                continue
+            base = base / f"dump={record.dump}"
+            folders.append(base if record.slice == WHOLE_DUMP else base / f"slice={record.slice}")
+        return folders
+
+
+STAGE_TABLES: dict[str, tuple[str, ...]] = {
+    "ingest": ("documents",),
+    "fingerprint": ("signatures",),
+    "dedup": ("duplicates", "retained_index"),
+    "annotate": ("signals",),
+    "filter": ("kept",),
+    "encode": ("tokens",),
+    "release": ("mixture",),
+}
+"""The tables that only one stage writes."""
+
+
+class TableWriter:
+    """Writes one Parquet file of a table; used on workers.
+
+    The file is made at the first row, so a part without rows leaves no file. Row groups are cut at
+    20,000 rows or 64 MB.
+    """
+
+    def __init__(
+        self, lake: str, table: str, stage: str, dump: str, slice: str, name: str
+    ) -> None:
+        self.table = table
+        folder = Path(table)
+        if table in STAGED_TABLES:
+            folder = folder / f"stage={stage}"
+        self.path = folder / f"dump={dump}" / f"slice={slice}" / f"{name}.parquet"
+        self._lake = Path(lake)
+        self._writer: pq.ParquetWriter | None = None
+        self._pending: list[pa.Table] = []
+        self._first: int | None = None
+        self._last: int | None = None
+        self._rows = 0
+
+    def write(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Append rows of the table's schema; a different schema is a LakeCorrupt error."""
+        if isinstance(rows, pa.RecordBatch):
+            rows = pa.Table.from_batches([rows])
+        if rows.num_rows == 0:
+            return
+        schema = TABLES[self.table]
+        if rows.schema.names != schema.names:
+            raise LakeCorrupt(
+                f"table {self.table} has columns {schema.names}, got {rows.schema.names}"
+            )
+        rows = rows.cast(schema)
+        if self.table != "retained_index":  # the one table that is not in order of doc_id
+            ids = rows["doc_id"]
+            self._first = ids[0].as_py() if self._first is None else self._first
+            self._last = ids[-1].as_py()
+        self._pending.append(rows)
+        self._rows += rows.num_rows
+        num_rows = sum(table.num_rows for table in self._pending)
+        if num_rows >= ROW_GROUP_ROWS or sum(t.nbytes for t in self._pending) >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> FileEntry | None:
+        """Finish the file and return its entry with the rows its footer counts; None if empty."""
+        if self._rows == 0:
+            return None
+        self._flush()
+        assert self._writer is not None
+        self._writer.close()
+        path = self._lake / self.path
+        rows = pq.read_metadata(path).num_rows
+        return FileEntry(
+            self.table, str(self.path), rows, path.stat().st_size, self._first, self._last
+        )
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        rows = pa.concat_tables(self._pending)
+        self._pending = []
+        if self._writer is None:
+            path = self._lake / self.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                path, TABLES[self.table], compression="zstd", compression_level=3
+            )
+        self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
+
+
+def _read_inputs(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except json.JSONDecodeError:
+        raise LakeCorrupt(f"{path} is damaged; restore it from a backup of the lake") from None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader sees the old or the new one, and a crash leaves one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _remove_unlisted(root: Path, folder: Path, listed: set[str]) -> list[str]:
+    """Remove the files under a folder that are not listed, and folders left empty."""
+    removed = []
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(parent, name)
+            relative = str(path.relative_to(root))
+            if relative not in listed:
+                path.unlink(missing_ok=True)
+                removed.append(relative)
+        if not os.listdir(parent):
+            os.rmdir(parent)
+    return removed

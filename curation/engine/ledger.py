@@ -1,0 +1,217 @@
+"""Reads the ledger of a lake: the funnel, and every decision about one document. No Spark."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+
+from curation.engine.lake import Lake, RunRecord
+from curation.errors import NotFound
+from curation.identity import origin
+
+FUNNEL_STAGES = ("ingest", "dedup", "filter", "encode")
+"""The stages that documents can leave."""
+
+
+@dataclass(frozen=True)
+class StageTotals:
+    """A stage summed over its slices."""
+
+    rows_in: int
+    rows_kept: int
+    rows_rejected: int
+    bytes_in: int
+    bytes_kept: int
+    seconds: float
+    counts: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """What came in and what stayed, by dump and stage."""
+
+    dumps: Sequence[str]
+    totals: Mapping[tuple[str, str], StageTotals]  # (dump, stage)
+
+    def total(self, stage: str) -> StageTotals | None:
+        """Return a stage summed over the dumps, None where it has not run."""
+        found = [self.totals[key] for key in self.totals if key[1] == stage]
+        return _sum(found) if found else None
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything the lake knows about one document."""
+
+    doc_id: int
+    where: Mapping[str, Any]  # dump, archive, offset, url
+    decisions: Sequence[tuple[str, str]] = field(default_factory=list)  # stage, what and why
+
+
+def funnel(lake: Lake) -> Funnel:
+    """Sum the run records. Cost: reads records only, never a table."""
+    dumps = lake.dumps()
+    grouped: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in lake.records():
+        if record.dump in dumps:
+            grouped.setdefault((record.dump, record.stage), []).append(record)
+    return Funnel(
+        dumps,
+        {key: _sum([_totals(record) for record in records]) for key, records in grouped.items()},
+    )
+
+
+def rejects_by_rule(lake: Lake) -> dict[str, Counter[str]]:
+    """Return how many documents each rule rejected, by stage; duplicates count by kind."""
+    counted: dict[str, Counter[str]] = {}
+    for record in lake.records():
+        names = record.counts.get("duplicates" if record.stage == "dedup" else "rejects", {})
+        if names:
+            counted.setdefault(record.stage, Counter()).update(names)
+    return counted
+
+
+def why(lake: Lake, wanted: str) -> list[History]:
+    """Return the history of every document with this doc_id or URL, oldest first.
+
+    Raises NotFound. Cost: one scan of the columns doc_id or url of documents and rejects.
+    """
+    by_id = wanted.isdigit()
+    column, value = ("doc_id", int(wanted)) if by_id else ("url", wanted)
+    if by_id and value >= 1 << 63:
+        raise NotFound(f"{wanted} is no doc_id: it has 63 bits; give a URL or another id")
+    ids = set()
+    for table in ("documents", "rejects"):
+        rows = lake.table(table).to_table(columns=["doc_id"], filter=pc.field(column) == value)
+        ids.update(rows["doc_id"].to_pylist())
+    if not ids:
+        raise NotFound(
+            f"{wanted!r} is not in the lake {lake.path}; give a doc_id, or the URL exactly as "
+            "it was crawled"
+        )
+    return [_history(lake, doc_id) for doc_id in sorted(ids)]
+
+
+def _history(lake: Lake, doc_id: int) -> History:
+    place = origin(doc_id)
+    dump = lake.dumps()[place.dump]
+
+    def rows(table: str) -> list[dict[str, Any]]:
+        found = lake.table(table, dump=dump).to_table(filter=pc.field("doc_id") == doc_id)
+        return found.to_pylist()
+
+    documents, rejects = rows("documents"), rows("rejects")
+    source = (documents or rejects)[0]
+    where = {
+        "dump": dump,
+        "url": source["url"],
+        "archive": source["archive"],
+        "offset": source["offset"],
+        "record": place.record,
+    }
+    decisions = []
+    if documents:
+        text = documents[0]
+        decisions.append(
+            (
+                "ingest",
+                f"kept: {text['num_bytes']} bytes of text, language {text['lang']} "
+                f"({text['lang_score']:.2f}), crawled {text['crawled_at']}",
+            )
+        )
+    for reject in rejects:
+        if reject["stage"] == "ingest":
+            decisions.append(("ingest", _rejection(reject)))
+    for twin in rows("duplicates"):
+        decisions.append(("dedup", _duplicate(lake, twin)))
+    if documents and not rows("duplicates") and lake.records("dedup", dump):
+        decisions.append(("dedup", f"retained; {_num_removed(lake, doc_id)} name it as their twin"))
+    for reject in rejects:
+        if reject["stage"] == "filter":
+            decisions.append(("filter", _rejection(reject)))
+    for kept in rows("kept"):
+        edits = rows("edits")
+        cut = sum(edit["end"] - edit["start"] for edit in edits)
+        decisions.append(
+            (
+                "filter",
+                f"kept in domain {kept['domain']}: {kept['num_chars']} characters; "
+                f"{len(edits)} spans cut ({cut} bytes)",
+            )
+        )
+    for tokens in rows("tokens"):
+        decisions.append(("encode", f"{tokens['num_tokens']} tokens"))
+    for release in lake.records("release"):
+        decisions += _in_release(lake, release, doc_id)
+    return History(doc_id, where, decisions)
+
+
+def _rejection(reject: Mapping[str, Any]) -> str:
+    why = f"rejected by {reject['rule']}"
+    if reject["value"] is not None:
+        why += f": {reject['value']}"
+    if reject["threshold"] is not None:
+        why += f" (bound {reject['threshold']})"
+    more = [rule for rule in reject["rules"] or () if rule != reject["rule"]]
+    return why + (f"; also {', '.join(more)}" if more else "")
+
+
+def _duplicate(lake: Lake, row: Mapping[str, Any]) -> str:
+    twin = lake.table("documents", dump=row["twin_dump"]).to_table(
+        columns=["url", "archive", "offset"], filter=pc.field("doc_id") == row["twin_id"]
+    )
+    named = twin.to_pylist()[0]
+    return (
+        f"removed as {row['kind']} duplicate of {row['twin_id']} ({named['url']} in "
+        f"{row['twin_dump']}, {named['archive']} at {named['offset']}), similarity "
+        f"{row['similarity']:.3f} by {row['verified_by']}"
+    )
+
+
+def _num_removed(lake: Lake, doc_id: int) -> int:
+    return lake.table("duplicates").count_rows(filter=pc.field("twin_id") == doc_id)
+
+
+def _in_release(lake: Lake, release: RunRecord, doc_id: int) -> list[tuple[str, str]]:
+    rows = lake.table("mixture", dump=release.dump).to_table(
+        filter=pc.field("doc_id") == doc_id
+    )
+    return [
+        (
+            f"release {release.dump}",
+            f"{row['copies']} whole copies and {row['partial_tokens']} tokens of a partial one, "
+            f"domain {row['domain']} with share {row['share']:.3f}",
+        )
+        for row in rows.to_pylist()
+    ]
+
+
+def _totals(record: RunRecord) -> StageTotals:
+    rows, num_bytes = record.rows, record.num_bytes
+    return StageTotals(
+        rows["in"],
+        rows["kept"],
+        rows["rejected"],
+        num_bytes["in"],
+        num_bytes["kept"],
+        record.seconds,
+        record.counts,
+    )
+
+
+def _sum(parts: Sequence[StageTotals]) -> StageTotals:
+    counts: dict[str, Counter[str]] = {}
+    for part in parts:
+        for what, names in part.counts.items():
+            counts.setdefault(what, Counter()).update(names)
+    return StageTotals(
+        sum(p.rows_in for p in parts),
+        sum(p.rows_kept for p in parts),
+        sum(p.rows_rejected for p in parts),
+        sum(p.bytes_in for p in parts),
+        sum(p.bytes_kept for p in parts),
+        sum(p.seconds for p in parts),
+        counts,
+    )

@@ -1,0 +1,351 @@
+"""Run a plan: one Spark job per stage and slice, checked against the laws, then committed."""
+
+import json
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from curation.config import Config
+from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord
+from curation.engine.stages import (
+    Stage,
+    Unit,
+    digest,
+    dumps_in_scope,
+    plan,
+    present_inputs,
+    slice_inputs,
+)
+from curation.engine.tasks import OUTCOME_DDL, Context, Outcome, Part, ingest_records, run_part
+from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
+from curation.ingest.listing import InputFile
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes."""
+
+    def planned(self, units: Sequence[Unit]) -> None:
+        """The plan, before anything runs."""
+
+    def began(self, unit: Unit) -> None:
+        """A unit starts."""
+
+    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
+        """Spark tasks of the running unit."""
+
+    def committed(self, unit: Unit, record: RunRecord) -> None:
+        """A unit is committed."""
+
+
+class Silence:
+    """A Reporter that says nothing."""
+
+    def planned(self, units: Sequence[Unit]) -> None:
+        """Ignore."""
+
+    def began(self, unit: Unit) -> None:
+        """Ignore."""
+
+    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
+        """Ignore."""
+
+    def committed(self, unit: Unit, record: RunRecord) -> None:
+        """Ignore."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of the plan to run."""
+
+    dumps: tuple[str, ...] = ()
+    first: str = "ingest"
+    last: str = "encode"
+
+
+def open_or_none(path: str) -> Lake | None:
+    """Return the lake at a path, None where there is none yet."""
+    try:
+        return Lake(path)
+    except LakeMissing:
+        return None
+
+
+def run(
+    config: Config,
+    selection: Selection = Selection(),
+    *,
+    max_minutes: float | None = None,
+    reporter: Reporter | None = None,
+) -> Lake:
+    """Bring the chosen part of the lake up to date and return the lake.
+
+    What is committed under its key is skipped; when all is, no lock is taken and no JVM starts.
+    Raises TimeBudgetSpent between two units when the time is over.
+    """
+    reporter = reporter or Silence()
+    deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    lake = open_or_none(config.lake)
+    units = plan(config, lake, selection.dumps, selection.first, selection.last)
+    if lake is not None and all(unit.committed for unit in units):
+        reporter.planned(units)
+        return lake
+    lake = Lake.create(config.lake)
+    with lake.lock():
+        _freeze(config, lake, selection.dumps)
+        units = plan(config, lake, selection.dumps, selection.first, selection.last)
+        reporter.planned(units)
+        _check_inputs(config, lake, units)
+        for unit in units:
+            if unit.committed:
+                continue
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeBudgetSpent(
+                    f"{max_minutes:g} minutes are over before {unit.name}; what is committed "
+                    "stays: run the same command again to go on"
+                )
+            reporter.began(unit)
+            record = _run_unit(config, lake, unit, reporter)
+            lake.commit(record)
+            reporter.committed(unit, record)
+    return lake
+
+
+def release_unit(name: str, settings: Mapping[str, Any], lake_keys: Mapping[str, str]) -> Unit:
+    """Return a release as a unit, so that it is reported and recorded like one."""
+    stage = Stage("release", version=1, whole_dump=True, reads=("encode",), settings=dict)
+    key = digest({"stage": "release", "version": 1, "settings": settings, "inputs": lake_keys})
+    return Unit(stage, name, WHOLE_DUMP, key, lake_keys, settings, {}, {}, committed=False)
+
+
+def _freeze(config: Config, lake: Lake, dumps: Sequence[str]) -> None:
+    """Write down the inputs of the chosen dumps as they are now."""
+    lake.check_order([dump.name for dump in config.dumps])
+    for ordinal, dump in enumerate(config.dumps):
+        if dumps and dump.name not in dumps:
+            continue
+        files = present_inputs(config, lake, dump.name)
+        if files != lake.inputs(dump.name):
+            lake.freeze_inputs(dump.name, ordinal, files)
+
+
+def _check_inputs(config: Config, lake: Lake, units: Sequence[Unit]) -> None:
+    """Raise NotCommitted if a unit needs another that is neither committed nor in the plan."""
+    planned = {unit.name for unit in units}
+    for unit in units:
+        for name, key in unit.inputs.items():
+            stage, dump, slice = name.split("/")
+            record = lake.record(stage, dump, slice)
+            if name not in planned and (record is None or record.key != key):
+                state = "has not run" if record is None else "ran with another configuration"
+                raise NotCommitted(
+                    f"{unit.name} needs {name}, which {state}; run first: "
+                    f"curation run CONFIG --dump {dump} --to {stage}"
+                )
+
+
+def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> RunRecord:
+    """Do one unit and return the record that will commit it."""
+    from curation.engine import session as spark
+
+    session = spark.start()
+    started = time.time()
+    context = Context(
+        lake=str(lake.path),
+        stage=unit.stage.name,
+        dump=unit.dump,
+        slice=unit.slice,
+        attempt=uuid.uuid4().hex[:12],
+        config=config,
+        artifacts=unit.artifacts,
+    )
+    try:
+        with spark.described(session, unit.name, partial(reporter.progressed, unit)):
+            outcome = _execute(session, config, lake, unit, context)
+    finally:
+        shutil.rmtree(lake.work_folder(context.attempt), ignore_errors=True)
+    check_conservation(unit, outcome, *_expected(lake, unit))
+    return RunRecord(
+        stage=unit.stage.name,
+        dump=unit.dump,
+        slice=unit.slice,
+        key=unit.key,
+        attempt=context.attempt,
+        stage_version=unit.stage.version,
+        inputs=dict(unit.inputs),
+        settings=json.loads(json.dumps(unit.settings)),
+        artifacts=dict(unit.artifacts),
+        packages=dict(unit.packages),
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        seconds=round(time.time() - started, 3),
+        rows=_plain(outcome.rows, ("in", "kept", "rejected")),
+        num_bytes=_plain(outcome.num_bytes, ("in", "kept", "removed")),
+        counts={what: dict(sorted(names.items())) for what, names in outcome.counts.items()},
+        files=tuple(sorted(outcome.files, key=lambda entry: (entry.table, entry.path))),
+        environment={
+            "curation": version("curation"),
+            "python": platform.python_version(),
+            "spark": session.version,
+            "pyarrow": pa.__version__,
+            "master": session.sparkContext.master,
+        },
+    )
+
+
+def _execute(
+    session: "SparkSession", config: Config, lake: Lake, unit: Unit, context: Context
+) -> Outcome:
+    if unit.stage.name == "dedup":
+        from curation.engine.dedup import deduplicate
+
+        return deduplicate(session, lake, context, dumps_in_scope(config, unit.dump))
+    if unit.stage.name == "ingest":
+        rows = _records(session, config, lake, unit)
+        worker = partial(_on_worker_records, context=context)
+    else:
+        guide = "signals" if unit.stage.name == "filter" else "documents"
+        parts = parts_of(lake, list(unit.inputs), guide, unit.slice)
+        if not parts:
+            return Outcome()
+        rows = session.range(0, len(parts), 1, numPartitions=len(parts))
+        worker = partial(_on_worker_parts, parts=parts, context=context)
+    outcome = Outcome()
+    for row in rows.mapInArrow(worker, OUTCOME_DDL).collect():
+        outcome.add(Outcome.from_json(row["outcome"]))
+    return outcome
+
+
+def _records(
+    session: "SparkSession", config: Config, lake: Lake, unit: Unit
+) -> "DataFrame":
+    """Read the slice's input files with the `warc` source: one partition a group of files."""
+    files = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
+    format = next(dump.format for dump in config.dumps if dump.name == unit.dump)
+    groups = [
+        [(file.ordinal, file.path) for file in group]
+        for group in group_files(files, config.engine.group_bytes)
+    ]
+    return (
+        session.read.format("warc")
+        .option("groups", json.dumps(groups))
+        .option("contents", format)
+        .option("max_record_bytes", str(config.ingest.max_record_bytes))
+        .option("summary", "true")
+        .load()
+    )
+
+
+def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[InputFile]]:
+    """Group neighbouring files until a group has `group_bytes`: a task reads and writes one group.
+
+    Depends on the frozen listing alone, so a part holds the same files on any cluster.
+    """
+    groups: list[list[InputFile]] = []
+    size = group_bytes
+    for file in files:
+        if size >= group_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(file)
+        size += file.size
+    return groups
+
+
+def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[Part]:
+    """Return one part a file of the guiding table, with the files of the others that overlap it.
+
+    `inputs` are names of committed units, "stage/dump/slice".
+    """
+    tables: dict[str, list[FileEntry]] = {}
+    for name in inputs:
+        record = lake.record(*name.split("/"))
+        for entry in record.files if record else ():
+            if record.slice != WHOLE_DUMP or f"/slice={slice}/" in entry.path:
+                tables.setdefault(entry.table, []).append(entry)
+    parts = []
+    for number, entry in enumerate(tables.get(guide, ())):
+        files = {
+            table: [entry] if table == guide else [e for e in entries if _overlaps(entry, e)]
+            for table, entries in tables.items()
+        }
+        parts.append(Part(number, files))
+    return parts
+
+
+def _overlaps(left: FileEntry, right: FileEntry) -> bool:
+    if None in (left.first_doc_id, right.first_doc_id, left.last_doc_id, right.last_doc_id):
+        return False
+    return left.first_doc_id <= right.last_doc_id and right.first_doc_id <= left.last_doc_id  # type: ignore[operator]
+
+
+def _on_worker_records(
+    batches: Iterator[pa.RecordBatch], context: Context
+) -> Iterator[pa.RecordBatch]:
+    return ingest_records(batches, context, _task_id())
+
+
+def _on_worker_parts(
+    batches: Iterator[pa.RecordBatch], parts: Sequence[Part], context: Context
+) -> Iterator[pa.RecordBatch]:
+    return run_part(batches, parts, context, _task_id())
+
+
+def _task_id() -> str:
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    return str(task.taskAttemptId() if task else 0)
+
+
+def check_conservation(
+    unit: Unit, outcome: Outcome, rows_expected: int | None, bytes_expected: int | None
+) -> None:
+    """Raise ConservationError unless rows and bytes of text add up (law 1)."""
+    rows, num_bytes = outcome.rows, outcome.num_bytes
+    checks = {
+        "rows in = kept + rejected": (rows["in"], rows["kept"] + rows["rejected"]),
+        "bytes in = kept + removed": (num_bytes["in"], num_bytes["kept"] + num_bytes["removed"]),
+    }
+    if rows_expected is not None:
+        checks["rows in = rows of the stage before"] = (rows["in"], rows_expected)
+    if bytes_expected is not None:
+        checks["bytes in = bytes of the stage before"] = (num_bytes["in"], bytes_expected)
+    for rule, (left, right) in checks.items():
+        if left != right:
+            raise ConservationError(
+                f"{unit.name}: {rule} does not hold: {left} against {right}; nothing was "
+                "committed. This is a defect: please report it with the run's log"
+            )
+
+
+def _expected(lake: Lake, unit: Unit) -> tuple[int | None, int | None]:
+    """Return the rows and bytes that must come in: what the stages before have kept."""
+    if unit.stage.name == "ingest":
+        return None, None
+    before = {"fingerprint": "ingest", "dedup": "fingerprint", "annotate": "ingest"}
+    before |= {"filter": "annotate", "encode": "filter"}
+    source = before[unit.stage.name]
+    slices = [n.split("/")[2] for n in unit.inputs if n.startswith(f"{source}/{unit.dump}/")]
+    records = [lake.record(source, unit.dump, slice) for slice in slices]
+    rows = sum(record.rows["kept"] for record in records if record)
+    num_bytes = sum(record.num_bytes["kept"] for record in records if record)
+    if unit.stage.name == "annotate":
+        gone = lake.table("duplicates", dump=unit.dump, slice=unit.slice).to_table(["num_bytes"])
+        rows -= gone.num_rows
+        num_bytes -= sum(gone["num_bytes"].to_pylist())
+    return rows, num_bytes
+
+
+def _plain(counts: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
+    return {name: int(counts.get(name, 0)) for name in names}
+

@@ -1,0 +1,167 @@
+"""The Spark session: semantic settings here, resources from whoever submits.
+
+What a conf key set in code says cannot be changed by `spark-submit --conf`, so this file sets only
+keys that decide meaning. Memory, cores and instances come from the submit command; only the local
+mode of our own command, where nobody submits, is sized to the machine.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from curation import errors
+from curation.errors import CurationError, PrerequisiteMissing
+from udfs.sources import WarcDataSource
+
+SEMANTIC = {
+    # Timestamps of archives are UTC on every machine.
+    "spark.sql.session.timeZone": "UTC",
+    # Arithmetic that overflows is an error, never a wrong number.
+    "spark.sql.ansi.enabled": "true",
+    # A column named like another is a defect.
+    "spark.sql.caseSensitive": "true",
+    # A worker keeps its models and compiled kernels from task to task.
+    "spark.python.worker.reuse": "true",
+}
+POLL_SECONDS = 0.2
+
+Progress = Callable[[int, int], None]
+
+
+def start(app_name: str = "curation") -> SparkSession:
+    """Return the session: the submitted one, or a local one sized to this machine.
+
+    Raises PrerequisiteMissing when there is no Java that can run Spark.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("NUMBA_CACHE_DIR", _cache_dir("numba"))
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in SEMANTIC.items():
+        builder = builder.config(key, value)
+    if not _submitted():
+        for key, value in _local_resources().items():
+            builder = builder.config(key, value)
+    try:
+        with contextlib.nullcontext() if _submitted() else _stderr_to_log():
+            session = builder.getOrCreate()
+    except PySparkException as error:
+        if "JAVA_GATEWAY" in (error.getCondition() or ""):
+            raise PrerequisiteMissing(
+                "Spark found no usable Java; install Java 17 or 21 "
+                "(apt-get install openjdk-17-jre-headless) or set JAVA_HOME; "
+                f"`curation doctor` tells more, and so does {log_path()}"
+            ) from None
+        raise
+    session.sparkContext.setLogLevel("ERROR")
+    session.dataSource.register(WarcDataSource)
+    return session
+
+
+def log_path() -> str:
+    """Return the file that holds what Spark and its workers print in local mode."""
+    return os.path.join(_cache_dir("logs"), "spark.log")
+
+
+@contextmanager
+def described(session: SparkSession, description: str, progress: Progress) -> Iterator[None]:
+    """Name the Spark jobs of the block in the UI and logs, and report tasks done and in all."""
+    context = session.sparkContext
+    context.setJobGroup(description, description)
+    done = threading.Event()
+    poller = threading.Thread(
+        target=_poll, args=(session, description, progress, done), daemon=True
+    )
+    poller.start()
+    try:
+        yield
+    except PySparkException as error:
+        raise _of_user(error) or error from None
+    finally:
+        done.set()
+        poller.join()
+        context.setLocalProperty("spark.jobGroup.id", None)
+        context.setLocalProperty("spark.job.description", None)
+
+
+def _of_user(error: PySparkException) -> CurationError | None:
+    """Return the error of ours that a worker raised and Spark wrapped in its own, if any."""
+    for match in re.finditer(r"^curation\.errors\.(\w+): (.*)$", str(error), re.MULTILINE):
+        kind = getattr(errors, match.group(1), None)
+        if isinstance(kind, type) and issubclass(kind, CurationError):
+            return kind(match.group(2))
+    return None
+
+
+def _poll(
+    session: SparkSession, group: str, progress: Progress, done: threading.Event
+) -> None:
+    tracker = session.sparkContext.statusTracker()
+    while not done.wait(POLL_SECONDS):
+        num_done = num_tasks = 0
+        for job in tracker.getJobIdsForGroup(group):
+            info = tracker.getJobInfo(job)
+            for stage in info.stageIds if info else ():
+                stage_info = tracker.getStageInfo(stage)
+                if stage_info:
+                    num_done += stage_info.numCompletedTasks
+                    num_tasks += stage_info.numTasks
+        progress(num_done, num_tasks)
+
+
+def _submitted() -> bool:
+    """Return whether spark-submit, a notebook server or a cluster chose the master."""
+    return "SPARK_ENV_LOADED" in os.environ or "--master" in os.environ.get(
+        "PYSPARK_SUBMIT_ARGS", ""
+    )
+
+
+def _local_resources() -> dict[str, str]:
+    """Size a driver with all cores of this machine and a quarter of its memory, at most 8 GB.
+
+    The Python workers need the rest: they hold models, batches and the arrays of kernels.
+    """
+    cores = len(os.sched_getaffinity(0))
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory_mb = max(1024, min(8192, memory_bytes // 4 // 2**20))
+    return {
+        "spark.master": f"local[{cores}]",
+        "spark.driver.memory": f"{memory_mb}m",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.shuffle.partitions": str(2 * cores),
+        "spark.default.parallelism": str(cores),
+        "spark.log.level": "ERROR",
+    }
+
+
+def _cache_dir(name: str) -> str:
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curation" / name
+    base.mkdir(parents=True, exist_ok=True)
+    return str(base)
+
+
+@contextmanager
+def _stderr_to_log() -> Iterator[None]:
+    """Send the JVM's stderr, which it inherits at start, to a log file instead of the terminal."""
+    logging.getLogger("py4j").setLevel(logging.ERROR)
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(log_path(), "w") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

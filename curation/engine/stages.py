@@ -1,0 +1,286 @@
+"""Every stage declared once: what it reads, writes and depends on. No Spark, no data.
+
+A unit is a stage on one slice (or one dump). Its key follows from the configuration, the frozen
+inputs and the keys of its input units alone, so `plan` knows what is committed and what is to run
+before any JVM starts.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from curation import models
+from curation.config import Config
+from curation.dedup import minhash
+from curation.engine.lake import WHOLE_DUMP, Lake
+from curation.errors import ConfigError
+from curation.ingest.listing import InputFile, freeze, list_inputs
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: `version` is raised by hand when its meaning changes."""
+
+    name: str
+    version: int
+    whole_dump: bool
+    reads: tuple[str, ...]
+    settings: Callable[[Config], Mapping[str, Any]]
+    artifacts: Callable[[Config], Sequence[str]] = lambda config: ()
+    packages: Callable[[Config], Sequence[str]] = lambda config: ()
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One stage on one slice: what `plan` lists and `run` does."""
+
+    stage: Stage
+    dump: str
+    slice: str
+    key: str
+    inputs: Mapping[str, str]  # "stage/dump/slice" -> key
+    settings: Mapping[str, Any]
+    artifacts: Mapping[str, str]
+    packages: Mapping[str, str]
+    committed: bool
+
+    @property
+    def name(self) -> str:
+        """How a unit is called in plans, progress and run records."""
+        return f"{self.stage.name}/{self.dump}/{self.slice}"
+
+
+def _ingest_packages(config: Config) -> Sequence[str]:
+    engines = {"trafilatura": ("trafilatura", "lxml", "justext"), "resiliparse": ("resiliparse",)}
+    return ("fastwarc", "resiliparse", "fasttext-predict", *engines[config.ingest.extractor])
+
+
+def _ingest_settings(config: Config) -> Mapping[str, Any]:
+    settings = asdict(config.ingest)
+    del settings["language_model"]  # its digest stands among the artifacts
+    return settings
+
+
+def _dedup_settings(config: Config) -> Mapping[str, Any]:
+    settings = asdict(config.dedup)
+    for speed_only in ("max_rounds", "prefix_documents"):
+        del settings[speed_only]
+    return settings
+
+
+def _filter_settings(config: Config) -> Mapping[str, Any]:
+    lists = ("blocked_domains", "blocked_hosts", "blocked_paths")
+    return {
+        "profiles": config.filter.profiles,
+        "rules": dict(config.filter.rules),
+        "cut_lines": config.filter.cut_lines,
+        "urls": {name: getattr(config.ingest, name) for name in lists},
+        "domains": [asdict(domain) for domain in config.domains],
+        "default_domain": config.default_domain,
+    }
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "ingest",
+            version=1,
+            whole_dump=False,
+            reads=(),
+            settings=_ingest_settings,
+            artifacts=lambda config: [config.ingest.language_model],
+            packages=_ingest_packages,
+            help="archives to documents: text, language, URL rules",
+        ),
+        Stage(
+            "fingerprint",
+            version=1,
+            whole_dump=False,
+            reads=("ingest",),
+            settings=lambda config: {
+                **asdict(config.fingerprint),
+                "format": minhash.FORMAT_VERSION,
+            },
+            help="documents to MinHash signatures",
+        ),
+        Stage(
+            "dedup",
+            version=1,
+            whole_dump=True,
+            reads=("fingerprint",),
+            settings=_dedup_settings,
+            help="signatures to duplicates, each with its retained twin",
+        ),
+        Stage(
+            "annotate",
+            version=1,
+            whole_dump=False,
+            reads=("ingest", "dedup"),
+            settings=lambda config: {},
+            help="retained documents to quality signals",
+        ),
+        Stage(
+            "filter",
+            version=1,
+            whole_dump=False,
+            reads=("ingest", "annotate"),
+            settings=_filter_settings,
+            help="signals to decisions: kept, rejected, lines cut",
+        ),
+        Stage(
+            "encode",
+            version=1,
+            whole_dump=False,
+            reads=("ingest", "filter"),
+            settings=lambda config: {},
+            artifacts=lambda config: [config.encode.tokenizer],
+            packages=lambda config: ["tokenizers"],
+            help="kept documents to token ids",
+        ),
+    )
+}
+
+
+def plan(
+    config: Config,
+    lake: Lake | None,
+    dumps: Sequence[str] = (),
+    first: str = "ingest",
+    last: str = "encode",
+) -> list[Unit]:
+    """Return every unit of the chosen dumps and stages, in the order in which they run.
+
+    `lake` is None where none exists yet. Raises ConfigError for an unknown dump or stage, input
+    errors for vanished or changed files. Cost: one stat of every input file.
+    """
+    chosen = _stage_range(first, last)
+    for dump in dumps:
+        config.dump_ordinal(dump)
+    if lake is not None:
+        lake.check_order([dump.name for dump in config.dumps])
+    planner = _Planner(config, lake)
+    return [
+        planner.unit(stage, dump.name, slice)
+        for dump in config.dumps
+        if not dumps or dump.name in dumps
+        for stage in chosen
+        for slice in planner.slices(stage, dump.name)
+    ]
+
+
+def dumps_in_scope(config: Config, dump: str) -> list[str]:
+    """Return the earlier dumps whose retained documents a dump is compared with."""
+    names = [d.name for d in config.dumps]
+    ordinal = config.dump_ordinal(dump)
+    first = {"global": 0, "dump": ordinal, "window": max(0, ordinal - config.dedup.window + 1)}
+    return names[first[config.dedup.scope] : ordinal]
+
+
+def present_inputs(config: Config, lake: Lake | None, dump: str) -> list[InputFile]:
+    """Return the input files of a dump: the frozen ones, checked, and the new ones after them."""
+    declared = next(d for d in config.dumps if d.name == dump)
+    seen = list_inputs(declared.inputs, declared.format)
+    return freeze(lake.inputs(dump) if lake is not None else [], seen)
+
+
+def slice_inputs(config: Config, files: Sequence[InputFile], slice: str) -> list[InputFile]:
+    """Return the input files of a slice, by their frozen ordinals."""
+    return [file for file in files if file.ordinal // config.ingest.slice_files == int(slice)]
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Planner:
+    """Computes units, each once: keys refer to the keys of other units."""
+
+    def __init__(self, config: Config, lake: Lake | None) -> None:
+        self.config = config
+        self.lake = lake
+        self.files: dict[str, list[InputFile]] = {}
+        self.units: dict[tuple[str, str, str], Unit] = {}
+
+    def slices(self, stage: Stage, dump: str) -> list[str]:
+        if stage.whole_dump:
+            return [WHOLE_DUMP]
+        last = self._files(dump)[-1].ordinal
+        return [f"{n:04d}" for n in range(last // self.config.ingest.slice_files + 1)]
+
+    def unit(self, stage: Stage, dump: str, slice: str) -> Unit:
+        place = (stage.name, dump, slice)
+        if place not in self.units:
+            self.units[place] = self._unit(stage, dump, slice)
+        return self.units[place]
+
+    def _unit(self, stage: Stage, dump: str, slice: str) -> Unit:
+        config = self.config
+        inputs = {unit.name: unit.key for unit in self._input_units(stage, dump, slice)}
+        settings = stage.settings(config)
+        artifacts = {path: models.sha256(path) for path in self._artifacts(stage)}
+        packages = {name: version(name) for name in stage.packages(config)}
+        parts = {
+            "stage": stage.name,
+            "version": stage.version,
+            "settings": settings,
+            "artifacts": sorted(artifacts.values()),
+            "packages": packages,
+            "inputs": sorted(inputs.values()),
+            "place": [config.dump_ordinal(dump), dump, slice],
+        }
+        if stage.name == "ingest":
+            files = slice_inputs(config, self._files(dump), slice)
+            parts["files"] = [asdict(file) for file in files]
+            parts["format"] = next(d.format for d in config.dumps if d.name == dump)
+        key = digest(parts)
+        record = self.lake.record(stage.name, dump, slice) if self.lake is not None else None
+        committed = record is not None and record.key == key
+        return Unit(
+            stage, dump, slice, key, inputs, settings, artifacts, packages, committed=committed
+        )
+
+    def _input_units(self, stage: Stage, dump: str, slice: str) -> list[Unit]:
+        units = []
+        for name in stage.reads:
+            source = STAGES[name]
+            slices = [slice] if not (stage.whole_dump or source.whole_dump) else None
+            for part in slices or self.slices(source, dump):
+                units.append(self.unit(source, dump, part))
+        if stage.name == "dedup":
+            for earlier in dumps_in_scope(self.config, dump):
+                units.append(self.unit(stage, earlier, WHOLE_DUMP))
+        return units
+
+    def _artifacts(self, stage: Stage) -> Sequence[str]:
+        paths = stage.artifacts(self.config)
+        if "" in paths:
+            raise ConfigError(
+                f"stage {stage.name} needs encode.tokenizer, which is not set; train one with "
+                "`curation train-tokenizer CONFIG --to FILE` or name a tokenizer.json"
+            )
+        if stage.name == "encode" and self.config.encode.sha256:
+            models.verified(self.config.encode.tokenizer, self.config.encode.sha256)
+        return paths
+
+    def _files(self, dump: str) -> list[InputFile]:
+        if dump not in self.files:
+            self.files[dump] = present_inputs(self.config, self.lake, dump)
+        return self.files[dump]
+
+
+def _stage_range(first: str, last: str) -> list[Stage]:
+    names = list(STAGES)
+    for name in (first, last):
+        if name not in names:
+            raise ConfigError(f"there is no stage {name!r}; stages are {', '.join(names)}")
+    start, stop = names.index(first), names.index(last)
+    if start > stop:
+        raise ConfigError(f"--from {first} comes after --to {last}; swap them")
+    return [STAGES[name] for name in names[start : stop + 1]]

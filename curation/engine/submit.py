@@ -1,0 +1,112 @@
+"""The command line of the scripts in jobs/: what spark-submit runs.
+
+Errors of the user are one message and exit code 1; progress is one line a commit, as in a log.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from curation.config import Config, load
+from curation.engine import run
+from curation.engine.lake import RunRecord
+from curation.engine.stages import STAGES, Unit
+from curation.errors import CurationError
+
+
+def run_stage(stage: str, arguments: Sequence[str] | None = None) -> None:
+    """Run one stage on the dumps that --dump names, or on all."""
+    parser = _parser(f"Run the {stage} stage: {STAGES[stage].help}.")
+    parser.add_argument("--dump", action="append", default=[], help="only this dump; repeatable")
+    options = parser.parse_args(arguments)
+    selection = run.Selection(tuple(options.dump), stage, stage)
+    _guarded(lambda: run.run(_config(options), selection, reporter=Lines()))
+
+
+def run_pipeline(arguments: Sequence[str] | None = None) -> None:
+    """Run all stages, or a range of them."""
+    parser = _parser("Run the pipeline.")
+    parser.add_argument("--dump", action="append", default=[], help="only this dump; repeatable")
+    parser.add_argument("--from", dest="first", default="ingest", help="first stage")
+    parser.add_argument("--to", dest="last", default="encode", help="last stage")
+    parser.add_argument("--max-minutes", type=float, help="stop between two slices after this time")
+    options = parser.parse_args(arguments)
+    selection = run.Selection(tuple(options.dump), options.first, options.last)
+    _guarded(
+        lambda: run.run(
+            _config(options), selection, max_minutes=options.max_minutes, reporter=Lines()
+        )
+    )
+
+
+def release(arguments: Sequence[str] | None = None) -> None:
+    """Make a release."""
+    from curation.engine.release import make_release
+
+    parser = _parser("Make a release of token shards.")
+    parser.add_argument("name", help="a [release.<name>] table of the configuration")
+    options = parser.parse_args(arguments)
+    _guarded(lambda: make_release(_config(options), options.name, reporter=Lines()))
+
+
+def train_tokenizer(arguments: Sequence[str] | None = None) -> None:
+    """Train a tokenizer; needs no Spark."""
+    from curation.engine.train_tokenizer import train
+
+    parser = _parser("Train a byte-level BPE on the kept text of some dumps.")
+    parser.add_argument("--dump", action="append", default=[], help="only this dump; repeatable")
+    parser.add_argument("--to", type=Path, required=True, help="the tokenizer.json to write")
+    parser.add_argument("--vocabulary", type=int, default=8192, help="tokens")
+    options = parser.parse_args(arguments)
+    _guarded(lambda: print(train(_config(options), options.dump, options.to, options.vocabulary)))
+
+
+class Lines:
+    """A Reporter that prints one line a commit."""
+
+    def planned(self, units: Sequence[Unit]) -> None:
+        """Say how much there is to do."""
+        num_done = sum(unit.committed for unit in units)
+        self._say(f"{num_done} of {len(units)} slices are committed")
+
+    def began(self, unit: Unit) -> None:
+        """Say what starts."""
+        self._say(f"{unit.name} started")
+
+    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
+        """Say nothing: the Spark UI shows tasks."""
+
+    def committed(self, unit: Unit, record: RunRecord) -> None:
+        """Say what a unit did."""
+        rows = record.rows
+        self._say(
+            f"{unit.name} committed: {rows['in']} in, {rows['kept']} kept, "
+            f"{rows['rejected']} out, {record.seconds:.1f} s"
+        )
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, required=True, help="the TOML file")
+    parser.add_argument("--lake", type=Path, help="use this lake instead of the configured one")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="key=value; repeatable"
+    )
+    return parser
+
+
+def _config(options: argparse.Namespace) -> Config:
+    config = load(options.config, options.settings)
+    return replace(config, lake=str(options.lake.resolve())) if options.lake else config
+
+
+def _guarded(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except CurationError as error:
+        sys.exit(f"error: {error}")

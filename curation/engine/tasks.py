@@ -1,0 +1,644 @@
+"""What a worker does with one part of a stage: read, run kernels, write files, say what it did.
+
+A task reads committed files, or rows of the `warc` source, in record order and writes its outcomes
+(kept, rejected, edits) under names that no other attempt uses. It returns one `Outcome`; the driver
+sums outcomes, checks that nothing was lost, and commits.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation import models
+from curation.config import Config
+from curation.dedup.minhash import MinHashSpec, fingerprint
+from curation.engine.lake import FileEntry, TableWriter
+from curation.identity import RECORD_BITS, check_record_ordinal
+from curation.ingest import extract, langid, urls
+from curation.quality import edits as quality_edits
+from curation.quality import rules as quality_rules
+from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
+from curation.remix import domains
+from curation.schemas import DOCUMENTS, REJECTS, SPAN, TABLES
+from curation.tokens import tokenizer as tokenizers
+
+OUTCOME_DDL = "outcome string"
+OUTCOME = pa.schema([("outcome", pa.string())])
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every task of a stage and slice knows. Sent to workers."""
+
+    lake: str
+    stage: str
+    dump: str
+    slice: str
+    attempt: str
+    config: Config
+    artifacts: Mapping[str, str]  # path -> sha256
+
+
+@dataclass
+class Outcome:
+    """What tasks did; outcomes of parts add up."""
+
+    rows: Counter[str] = field(default_factory=Counter)  # in, kept, rejected
+    num_bytes: Counter[str] = field(default_factory=Counter)  # of text: in, kept, removed
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    files: list[FileEntry] = field(default_factory=list)
+
+    def count(self, what: str, names: Mapping[str, int]) -> None:
+        """Add counts under a heading, for example rejects by rule."""
+        self.counts.setdefault(what, Counter()).update(names)
+
+    def add(self, other: "Outcome") -> None:
+        """Add the outcome of another part."""
+        self.rows.update(other.rows)
+        self.num_bytes.update(other.num_bytes)
+        for what, names in other.counts.items():
+            self.count(what, names)
+        self.files += other.files
+
+    def to_json(self) -> str:
+        """Return the outcome as a worker sends it."""
+        files = [asdict(entry) for entry in self.files]
+        return json.dumps({**vars(self), "files": files})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Outcome":
+        """Read what a worker sent."""
+        values = json.loads(text)
+        return cls(
+            Counter(values["rows"]),
+            Counter(values["num_bytes"]),
+            {what: Counter(names) for what, names in values["counts"].items()},
+            [FileEntry(**entry) for entry in values["files"]],
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of a stage that reads the lake: files in record order."""
+
+    number: int
+    files: Mapping[str, Sequence[FileEntry]]  # by table
+
+
+def run_part(
+    batches: Iterator[pa.RecordBatch], parts: Sequence[Part], context: Context, task_id: str
+) -> Iterator[pa.RecordBatch]:
+    """Run the stage's function on the parts that the incoming ids name; yield their outcomes."""
+    functions = {
+        "fingerprint": fingerprint_part,
+        "annotate": annotate_part,
+        "filter": filter_part,
+        "encode": encode_part,
+    }
+    for batch in batches:
+        for number in batch.column(0).to_pylist():
+            outcome = functions[context.stage](parts[number], context, task_id)
+            yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+
+
+# ---- ingest ------------------------------------------------------------------------------------
+
+
+def ingest_records(
+    batches: Iterator[pa.RecordBatch], context: Context, task_id: str
+) -> Iterator[pa.RecordBatch]:
+    """Turn records into documents and rejects, in record order; one part is one group of files.
+
+    A record is rejected by the first of: damaged, HTTP status, URL rules, extraction, no words,
+    length, language. Rows in = documents + rejects.
+    """
+    outcome = Outcome()
+    settings = context.config.ingest
+    model = models.language_model(
+        settings.language_model, context.artifacts[settings.language_model]
+    )
+    writers: _Writers | None = None
+    for records in batches:
+        if records.num_rows == 0:
+            continue
+        is_summary = pc.is_valid(records["num_other"])
+        for row in records.filter(is_summary).select(["record_type", "num_other"]).to_pylist():
+            outcome.count("records", {row["record_type"]: row["num_other"]})
+        records = records.filter(pc.invert(is_summary))
+        if records.num_rows == 0:
+            continue
+        if writers is None:
+            ordinal = records["file_ordinal"][0].as_py()
+            writers = _Writers(context, f"{ordinal:07d}", task_id, ("documents", "rejects"))
+        documents, rejects = _ingest_batch(records, context, model)
+        writers.write("documents", documents)
+        writers.write("rejects", rejects)
+        outcome.count("records", _value_counts(records["record_type"]))
+        outcome.rows["in"] += records.num_rows
+        removed = pc.sum(rejects["num_bytes"]).as_py() or 0
+        kept = pc.sum(documents["num_bytes"]).as_py() or 0
+        outcome.num_bytes.update({"in": kept + removed, "kept": kept, "removed": removed})
+        _count_rejects(outcome, rejects)
+        outcome.count("languages", _value_counts(documents["lang"]))
+    if writers is not None:
+        writers.close(outcome)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "documents")
+    outcome.rows["rejected"] = sum(f.rows for f in outcome.files if f.table == "rejects")
+    yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+
+
+def _ingest_batch(
+    records: pa.RecordBatch, context: Context, model: Any
+) -> tuple[pa.Table, pa.Table]:
+    """Return the documents and the rejects of a batch of records."""
+    settings = context.config.ingest
+    ordinals = records["record_ordinal"].to_numpy()
+    check_record_ordinal(int(ordinals.max()), records["archive"][0].as_py())
+    base = records["file_ordinal"].to_numpy().astype(np.int64)
+    dump = context.config.dump_ordinal(context.dump)
+    doc_id = ((np.int64(dump) << 21 | base) << RECORD_BITS) + ordinals
+    host = urls.hosts(records["url"])
+
+    decision = _Decision(records.num_rows)
+    error = records["error"]
+    decision.reject(pc.is_valid(error), error)
+    status = records["http_status"]
+    wrong = pc.and_(
+        pc.equal(records["record_type"], "response"),
+        pc.fill_null(pc.not_equal(status, 200), True),
+    )
+    decision.reject(wrong, "http_status", status.cast(pa.string()), "200")
+    blocked = urls.blocked(
+        records["url"],
+        urls.UrlRules(
+            frozenset(settings.blocked_domains),
+            frozenset(settings.blocked_hosts),
+            settings.blocked_paths,
+        ),
+    )
+    decision.reject(
+        pc.is_valid(blocked.field("rule")), blocked.field("rule"), blocked.field("value")
+    )
+
+    alive = decision.alive
+    pages = records.filter(pa.array(alive))
+    page = _extract(pages, settings)
+    text = decision.spread(page.field("text"), alive)
+    title = decision.spread(page.field("title"), alive)
+    extraction_error = decision.spread(page.field("error"), alive)
+    num_bytes = pc.fill_null(pc.binary_length(text), 0).cast(pa.int64())
+    decision.reject(pc.is_valid(extraction_error), extraction_error)
+    decision.reject(pc.equal(count_words(pc.fill_null(text, "")), 0), "no_text")
+    num_chars = pc.fill_null(pc.utf8_length(text), 0)
+    decision.reject(
+        pc.less(num_chars, settings.min_chars),
+        "min_chars",
+        num_chars.cast(pa.string()),
+        str(settings.min_chars),
+    )
+
+    alive = decision.alive
+    found = langid.detect(text.filter(pa.array(alive)), model)
+    lang = decision.spread(found.field("code"), alive)
+    score = decision.spread(found.field("score"), alive)
+    if settings.languages:
+        outside = pc.invert(pc.is_in(lang, pa.array(settings.languages)))
+        decision.reject(outside, "language", lang, ",".join(settings.languages))
+    decision.reject(
+        pc.fill_null(pc.less(score, settings.min_language_score), True),
+        "language_score",
+        pc.cast(score, pa.string()),
+        f"{settings.min_language_score:g}",
+    )
+
+    rows = pa.table(
+        {
+            "doc_id": pa.array(doc_id),
+            "url": records["url"],
+            "host": host,
+            "crawled_at": records["date"],
+            "lang": lang,
+            "lang_score": score,
+            "title": title,
+            "text": text,
+            "num_bytes": num_bytes,
+            "archive": records["archive"],
+            "offset": records["offset"],
+            "length": records["length"],
+            "metadata": pa.nulls(records.num_rows, pa.string()),
+        }
+    )
+    kept = rows.filter(pa.array(decision.alive)).select(DOCUMENTS.names)
+    return kept, decision.rejects(rows, context.stage)
+
+
+def _extract(pages: pa.RecordBatch, settings: Any) -> pa.StructArray:
+    """Extract HTML from responses; pass the text of conversions and documents."""
+    is_html = pc.equal(pages["record_type"], "response").to_numpy(zero_copy_only=False)
+    html = pages.filter(pa.array(is_html))
+    plain = pages.filter(pa.array(~is_html))
+    parts = pa.concat_arrays(
+        [
+            extract.extract(
+                html["payload"],
+                html["charset"],
+                html["content_type"],
+                engine=settings.extractor,
+                max_html_bytes=settings.max_record_bytes,
+            ),
+            extract.plain_text(plain["payload"]),
+        ]
+    )
+    order = np.concatenate([np.flatnonzero(is_html), np.flatnonzero(~is_html)])
+    return parts.take(pa.array(np.argsort(order)))
+
+
+class _Decision:
+    """The first rule that rejects each row, with its value and threshold."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.alive = np.ones(num_rows, np.bool_)
+        self._rule: list[str | None] = [None] * num_rows
+        self._value: list[str | None] = [None] * num_rows
+        self._threshold: list[str | None] = [None] * num_rows
+
+    def reject(
+        self, where: pa.Array, rule: Any, value: pa.Array | None = None, threshold: str = ""
+    ) -> None:
+        """Reject the rows that are still alive and where `where` is true."""
+        mask = pc.fill_null(where, False).to_numpy(zero_copy_only=False) & self.alive
+        for i in np.flatnonzero(mask).tolist():
+            self._rule[i] = rule if isinstance(rule, str) else rule[i].as_py()
+            self._value[i] = None if value is None else value[i].as_py()
+            self._threshold[i] = threshold or None
+        self.alive = self.alive & ~mask
+
+    def spread(self, values: pa.Array, alive: Any) -> pa.Array:
+        """Put values of the rows that were alive back in their places; null elsewhere."""
+        places = np.full(len(alive), -1, np.int64)
+        places[alive] = np.arange(int(alive.sum()))
+        return values.take(pa.array(places, mask=places < 0))
+
+    def rejects(self, rows: pa.Table, stage: str) -> pa.Table:
+        """Return the ledger rows of everything rejected."""
+        gone = pa.array(~self.alive)
+        rule = pa.array(self._rule, pa.string()).filter(gone)
+        return ledger(
+            rows.filter(gone),
+            stage,
+            rule,
+            [[name] for name in rule.to_pylist()],
+            pa.array(self._value, pa.string()).filter(gone),
+            pa.array(self._threshold, pa.string()).filter(gone),
+        )
+
+
+def ledger(
+    rows: pa.Table, stage: str, rule: Any, rules: Any, value: Any, threshold: Any
+) -> pa.Table:
+    """Return rejects rows of documents that left the flow."""
+    columns = {name: rows[name] for name in ("doc_id", "url", "host", "archive", "offset")}
+    return pa.table(
+        [
+            *columns.values(),
+            pa.array([stage] * rows.num_rows, pa.string()),
+            rule,
+            pa.array(rules, pa.list_(pa.string())),
+            value,
+            threshold,
+            rows["num_bytes"],
+        ],
+        schema=REJECTS,
+    )
+
+
+# ---- fingerprint -------------------------------------------------------------------------------
+
+
+def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
+    """Sign every document of a file. Every document has words: ingest rejects the others."""
+    outcome = Outcome()
+    settings = context.config.fingerprint
+    spec = MinHashSpec(settings.bands, settings.rows, settings.ngram, settings.seed)
+    writers = _Writers(context, f"{part.number:05d}", task_id, ("signatures",))
+    for rows in _scan(part, "documents", ["doc_id", "text", "num_bytes"], context.lake, context.config.engine.batch_rows):
+        prints = fingerprint(rows["text"].combine_chunks(), spec)
+        writers.write(
+            "signatures",
+            pa.table(
+                {
+                    "doc_id": rows["doc_id"],
+                    "content_hash": prints.field("content_hash"),
+                    "signature": prints.field("signature"),
+                    "num_shingles": prints.field("num_shingles"),
+                    "num_bytes": rows["num_bytes"],
+                }
+            ),
+        )
+        size = pc.sum(rows["num_bytes"]).as_py()
+        outcome.rows["in"] += rows.num_rows
+        outcome.num_bytes.update({"in": size, "kept": size})
+        outcome.count("shingles", {"num_shingles": pc.sum(prints.field("num_shingles")).as_py()})
+    writers.close(outcome)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files)
+    return outcome
+
+
+# ---- annotate ----------------------------------------------------------------------------------
+
+
+def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
+    """Measure every retained document of a file."""
+    outcome = Outcome()
+    writers = _Writers(context, f"{part.number:05d}", task_id, ("signals",))
+    duplicates = _read_between(
+        part, "documents", "duplicates", ["doc_id"], context.lake
+    )["doc_id"]
+    for rows in _scan(part, "documents", ["doc_id", "lang", "text", "num_bytes"], context.lake, context.config.engine.batch_rows):
+        rows = rows.filter(pc.invert(pc.is_in(rows["doc_id"], duplicates)))
+        if rows.num_rows == 0:
+            continue
+        measured = signals(rows["text"].combine_chunks(), rows["lang"].combine_chunks())
+        columns = {name: measured.field(name) for name in SIGNALS_SCHEMA.names}
+        writers.write(
+            "signals", pa.table({"doc_id": rows["doc_id"], "lang": rows["lang"], **columns})
+        )
+        size = pc.sum(rows["num_bytes"]).as_py()
+        outcome.rows["in"] += rows.num_rows
+        outcome.num_bytes.update({"in": size, "kept": size})
+    writers.close(outcome)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files)
+    return outcome
+
+
+# ---- filter ------------------------------------------------------------------------------------
+
+
+def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
+    """Decide from stored signals; the text is not read."""
+    outcome = Outcome()
+    config = context.config
+    rules = quality_rules.load_rules(config.filter.profiles, config.filter.rules)
+    url_rules = urls.UrlRules(
+        frozenset(config.ingest.blocked_domains),
+        frozenset(config.ingest.blocked_hosts),
+        config.ingest.blocked_paths,
+    )
+    domain_rules = [
+        domains.DomainRule(domain.name, domain.hosts, domain.languages)
+        for domain in config.domains
+    ]
+    writers = _Writers(context, f"{part.number:05d}", task_id, ("kept", "rejects", "edits"))
+    pages = _read_between(
+        part,
+        "signals",
+        "documents",
+        ["doc_id", "url", "host", "archive", "offset", "num_bytes"],
+        context.lake,
+    )
+    for measured in _scan(part, "signals", None, context.lake, config.engine.batch_rows):
+        place = pc.index_in(measured["doc_id"], pages["doc_id"])
+        rows = pages.take(place.combine_chunks())
+        lang = measured["lang"].combine_chunks()
+        batch = measured.combine_chunks().to_batches()[0]
+        blocked = urls.blocked(rows["url"].combine_chunks(), url_rules)
+        failed = quality_rules.decide(batch, lang, rules)
+        is_blocked = pc.is_valid(blocked.field("rule"))
+        is_failed = pc.is_valid(failed.field("rule"))
+        gone = pc.or_(is_blocked, is_failed)
+        rejected = ledger(
+            rows.filter(gone),
+            context.stage,
+            pc.coalesce(blocked.field("rule"), failed.field("rule")).filter(gone),
+            _prepend(blocked.field("rule"), failed.field("rules")).filter(gone),
+            pc.coalesce(blocked.field("value"), failed.field("value").cast(pa.string())).filter(
+                gone
+            ),
+            failed.field("threshold").cast(pa.string()).filter(gone),
+        )
+        stays = pc.invert(gone)
+        kept_rows = rows.filter(stays)
+        kept_signals = measured.filter(stays)
+        cuts = _cuts(kept_signals, config.filter.cut_lines)
+        num_cut = _cut(kept_signals, "num_c4_bytes_cut", config.filter.cut_lines)
+        kept = pa.table(
+            {
+                "doc_id": kept_rows["doc_id"],
+                "domain": domains.label(
+                    kept_rows["host"].combine_chunks(),
+                    kept_signals["lang"].combine_chunks(),
+                    domain_rules,
+                    config.default_domain,
+                ),
+                "num_chars": pc.subtract(
+                    kept_signals["num_chars"].cast(pa.int64()),
+                    _cut(kept_signals, "num_c4_bytes_cut", False),
+                ),
+                "num_bytes": pc.subtract(kept_rows["num_bytes"], num_cut),
+            }
+        )
+        writers.write("kept", kept)
+        writers.write("rejects", rejected)
+        writers.write("edits", _edit_rows(kept_rows["doc_id"], cuts, context.stage))
+        outcome.rows["in"] += measured.num_rows
+        size = pc.sum(rows["num_bytes"]).as_py()
+        size_kept = pc.sum(kept["num_bytes"]).as_py() or 0
+        removed = (pc.sum(rejected["num_bytes"]).as_py() or 0) + (pc.sum(num_cut).as_py() or 0)
+        outcome.num_bytes.update({"in": size, "kept": size_kept, "removed": removed})
+        _count_rejects(outcome, rejected)
+        outcome.count("domains", _value_counts(kept["domain"]))
+    writers.close(outcome)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "kept")
+    outcome.rows["rejected"] = sum(f.rows for f in outcome.files if f.table == "rejects")
+    return outcome
+
+
+def _prepend(first: pa.Array, rest: pa.Array) -> pa.Array:
+    """Put the URL rule before the failed quality rules."""
+    rows = zip(first.to_pylist(), rest.to_pylist(), strict=True)
+    return pa.array(
+        [([head] if head else []) + (tail or []) for head, tail in rows], pa.list_(pa.string())
+    )
+
+
+def _cuts(measured: pa.Table, enabled: bool) -> pa.Array:
+    """Return the line cuts of every row as spans, none when cutting is off."""
+    cuts = measured["c4_cuts"].combine_chunks()
+    if enabled:
+        return cuts
+    return pa.array([[]] * len(cuts), pa.list_(SPAN))
+
+
+def _cut(measured: pa.Table, signal: str, enabled: bool) -> pa.ChunkedArray | pa.Array:
+    """Return how much the line cuts take from every row."""
+    if enabled:
+        return measured[signal].cast(pa.int64())
+    return pa.array(np.zeros(measured.num_rows, np.int64))
+
+
+def _edit_rows(doc_id: pa.ChunkedArray, cuts: pa.Array, stage: str) -> pa.Table:
+    """Flatten spans to rows of `edits`."""
+    parents = pc.list_parent_indices(cuts)
+    spans = pc.list_flatten(cuts)
+    return pa.table(
+        {
+            "doc_id": doc_id.combine_chunks().take(parents),
+            "stage": pa.array([stage] * len(spans), pa.string()),
+            "start": spans.field("start"),
+            "end": spans.field("end"),
+            "replacement": pa.array([""] * len(spans), pa.string()),
+        }
+    )
+
+
+# ---- encode ------------------------------------------------------------------------------------
+
+
+def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
+    """Tokenize the edited text of every kept document of a file."""
+    outcome = Outcome()
+    path = context.config.encode.tokenizer
+    encoder = _tokenizer(path, context.artifacts[path])
+    writers = _Writers(context, f"{part.number:05d}", task_id, ("tokens",))
+    for rows in edited_scan(part, "documents", context.lake, context.config.engine.batch_rows):
+        text = rows["text"].combine_chunks()
+        input_ids = tokenizers.encode(text, encoder)
+        num_tokens = pc.list_value_length(input_ids)
+        writers.write(
+            "tokens",
+            pa.table(
+                {
+                    "doc_id": rows["doc_id"],
+                    "domain": rows["domain"],
+                    "input_ids": input_ids,
+                    "num_tokens": num_tokens,
+                }
+            ),
+        )
+        outcome.rows["in"] += rows.num_rows
+        size = pc.sum(rows["num_bytes"]).as_py()
+        encoded = pc.sum(pc.binary_length(text)).as_py()
+        outcome.num_bytes.update({"in": size, "kept": encoded})
+        outcome.count("tokens", _sum_by(rows["domain"], num_tokens))
+    writers.close(outcome)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files)
+    return outcome
+
+
+def edited_documents(part: Part, lake: str, batch_rows: int) -> Iterator[pa.Table]:
+    """Yield doc_id, domain, num_bytes and the edited text of the kept documents of a part."""
+    kept = _read_between(part, "documents", "kept", ["doc_id", "domain", "num_bytes"], lake)
+    edits = _read_between(
+        part, "documents", "edits", ["doc_id", "start", "end", "replacement"], lake
+    )
+    for rows in _scan(part, "documents", ["doc_id", "text"], lake, batch_rows):
+        rows = rows.filter(pc.is_in(rows["doc_id"], kept["doc_id"]))
+        if rows.num_rows == 0:
+            continue
+        kept_rows = kept.take(pc.index_in(rows["doc_id"], kept["doc_id"]).combine_chunks())
+        text = rows["text"].combine_chunks()
+        edited = quality_edits.apply_edits(text, _edits_of(rows["doc_id"], edits))
+        yield kept_rows.append_column("text", edited)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(path: str, sha256: str) -> tokenizers.Tokenizer:
+    """Load a tokenizer once per Python worker."""
+    return tokenizers.load(path, sha256)
+
+
+def _edits_of(doc_id: pa.ChunkedArray, edits: pa.Table) -> pa.Array:
+    """Return the edits of each document as a list, ascending by start."""
+    edits = edits.filter(pc.is_in(edits["doc_id"], doc_id))
+    edits = edits.sort_by([("doc_id", "ascending"), ("start", "ascending")])
+    owners = edits["doc_id"].to_numpy()
+    ids = doc_id.to_numpy()
+    starts = np.searchsorted(owners, ids, side="left")
+    ends = np.searchsorted(owners, ids, side="right")
+    if len(ids) and (starts[1:] != ends[:-1]).any():
+        raise AssertionError("documents are not in the order of their ids")
+    spans = pa.StructArray.from_arrays(
+        [edits[name].combine_chunks() for name in ("start", "end", "replacement")],
+        names=["start", "end", "replacement"],
+    )
+    offsets = np.append(starts, ends[-1:]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), spans)
+
+
+# ---- reading and writing -----------------------------------------------------------------------
+
+
+class _Writers:
+    """The output files of one task, one a table."""
+
+    def __init__(self, context: Context, part: str, task_id: str, tables: Sequence[str]) -> None:
+        name = f"{context.attempt}-part-{part}-{task_id}"
+        self._writers = {
+            table: TableWriter(
+                context.lake, table, context.stage, context.dump, context.slice, name
+            )
+            for table in tables
+        }
+
+    def write(self, table: str, rows: pa.Table) -> None:
+        self._writers[table].write(rows)
+
+    def close(self, outcome: Outcome) -> None:
+        entries = [writer.close() for writer in self._writers.values()]
+        outcome.files += [entry for entry in entries if entry is not None]
+
+
+def _scan(
+    part: Part, table: str, columns: Sequence[str] | None, lake: str, batch_rows: int
+) -> Iterator[pa.Table]:
+    """Read the files of a table in order, some rows at a time."""
+    for entry in part.files.get(table, ()):
+        with pq.ParquetFile(Path(lake, entry.path)) as file:
+            for batch in file.iter_batches(batch_rows, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+def _read_between(
+    part: Part, guide: str, table: str, columns: Sequence[str], lake: str
+) -> pa.Table:
+    """Read the rows of a table whose doc_id lies in the range of the guide's files."""
+    empty = pa.schema([TABLES[table].field(name) for name in columns]).empty_table()
+    ranges = [(f.first_doc_id, f.last_doc_id) for f in part.files.get(guide, ())]
+    if not ranges:
+        return empty
+    first, last = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    found = [empty]
+    for entry in part.files.get(table, ()):
+        if entry.last_doc_id >= first and entry.first_doc_id <= last:
+            found.append(
+                pq.read_table(
+                    Path(lake, entry.path),
+                    columns=list(columns),
+                    filters=[("doc_id", ">=", first), ("doc_id", "<=", last)],
+                    partitioning=None,
+                )
+            )
+    return pa.concat_tables(found)
+
+
+def _count_rejects(outcome: Outcome, rejected: pa.Table) -> None:
+    outcome.count("rejects", _value_counts(rejected["rule"]))
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counts = pc.value_counts(column)
+    return {row["values"]: row["counts"] for row in counts.to_pylist()}
+
+
+def _sum_by(names: pa.ChunkedArray, values: pa.Array) -> dict[str, int]:
+    table = pa.table({"name": names, "value": values}).group_by("name").aggregate([("value", "sum")])
+    return dict(zip(table["name"].to_pylist(), table["value_sum"].to_pylist(), strict=True))

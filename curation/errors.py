@@ -1,0 +1,130 @@
+"""Every error that a user can cause, as one tree.
+
+CurationError
+ +- ConfigError             a value in the configuration file or on the command line
+ +- InputError              something about the input files
+ |   +- InputMissing        no such file, or nothing to read where the configuration points
+ |   +- InputVanished       a file frozen in the lake is gone
+ |   +- InputChanged        a file frozen in the lake has another size or time
+ |   +- InputInvalid        a source file without the columns or the form it must have
+ +- ArtifactError           a model, tokenizer or list that the configuration pins
+ |   +- ArtifactMissing     no such file
+ |   +- ArtifactChanged     its sha256 is not the pinned one
+ +- LakeError               the state of the lake
+ |   +- LakeMissing         there is no lake at this path
+ |   +- LakeReadOnly        the lake cannot be written
+ |   +- LakeLocked          another run holds it
+ |   +- LakeVersion         it was written by another version of the format
+ |   +- LakeCorrupt         files and records do not agree
+ |   +- DumpOrderChanged    dumps were reordered; only appending is allowed
+ |   +- NotCommitted        an input stage has not run
+ |   +- NotFound            no such document, table or release in the lake
+ +- IdentityOverflow        more dumps, files or records than a doc_id can name
+ +- ConservationError       rows or bytes of a stage do not add up (a defect of ours: please report)
+ +- MixtureInfeasible       a release asks for more tokens of a domain than there are
+ +- ShardCorrupt            a shard differs from its manifest
+ +- PrerequisiteMissing     Java, a compiler or a package that must be installed first
+ +- TimeBudgetSpent         --max-minutes is over; what is committed stays
+
+Every message names the thing, the value, the rule and the next step.
+"""
+
+
+class CurationError(Exception):
+    """Base of every error that a user can act on; the command line prints it without a trace."""
+
+
+class ConfigError(CurationError):
+    """A value in the configuration is unknown, of the wrong type or out of range."""
+
+
+class InputError(CurationError):
+    """Something is wrong with the input files."""
+
+
+class InputMissing(InputError):
+    """The configuration points at files that do not exist."""
+
+
+class InputVanished(InputError):
+    """A file frozen in the lake is gone."""
+
+
+class InputChanged(InputError):
+    """A file frozen in the lake has another size or modification time."""
+
+
+class InputInvalid(InputError):
+    """A source file does not have the columns or the form it must have."""
+
+
+class ArtifactError(CurationError):
+    """Something is wrong with a pinned model, tokenizer or list."""
+
+
+class ArtifactMissing(ArtifactError):
+    """The pinned artifact does not exist."""
+
+
+class ArtifactChanged(ArtifactError):
+    """The artifact's sha256 is not the pinned one."""
+
+
+class LakeError(CurationError):
+    """The lake is not in a state that allows the request."""
+
+
+class LakeMissing(LakeError):
+    """There is no lake at this path."""
+
+
+class LakeReadOnly(LakeError):
+    """The lake cannot be written."""
+
+
+class LakeLocked(LakeError):
+    """Another run holds the lake."""
+
+
+class LakeVersion(LakeError):
+    """The lake was written by another version of the format."""
+
+
+class LakeCorrupt(LakeError):
+    """Files and records of the lake do not agree."""
+
+
+class DumpOrderChanged(LakeError):
+    """The configuration lists dumps in another order than the lake has frozen."""
+
+
+class NotCommitted(LakeError):
+    """A stage needs an input stage that has not run."""
+
+
+class NotFound(LakeError):
+    """The lake holds no such document, table or release."""
+
+
+class IdentityOverflow(CurationError):
+    """More dumps, files or records than a doc_id can name."""
+
+
+class ConservationError(CurationError):
+    """Rows or bytes of a stage do not add up."""
+
+
+class MixtureInfeasible(CurationError):
+    """A release asks for more tokens of a domain than there are."""
+
+
+class ShardCorrupt(CurationError):
+    """A shard differs from its manifest."""
+
+
+class PrerequisiteMissing(CurationError):
+    """A program or package must be installed first."""
+
+
+class TimeBudgetSpent(CurationError):
+    """The time given with --max-minutes is over; everything committed stays."""

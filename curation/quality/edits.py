@@ -1,0 +1,141 @@
+"""Edits: spans of a text and what stands in their place; stored text is never rewritten.
+
+A span is [start, end) in UTF-8 bytes of the stored text. The spans of a text ascend and do not
+overlap; they may touch.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+from curation.errors import LakeCorrupt
+from curation.ingest.text import utf8_buffers
+
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+
+EDITS_TYPE = pa.list_(
+    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("replacement", pa.string())])
+)
+
+
+def apply_edits(text: pa.Array, edits: pa.Array) -> pa.Array:
+    """Return every text with its edits applied, in the type of `text`; null stays null.
+
+    `edits` is EDITS_TYPE, one list a text; a null list is an empty one, a null replacement an
+    empty one. Raises LakeCorrupt, naming row and span, for a span that is null, overlaps or
+    precedes the one before, leaves the text, or begins or ends inside a character.
+    Cost: O(bytes).
+    """
+    data, offsets = utf8_buffers(text)
+    ends, starts, stops, replacements, replacement_offsets = _spans(edits)
+    if len(ends) != len(offsets):
+        raise ValueError(f"{len(offsets) - 1} texts, but {len(ends) - 1} lists of edits")
+    wrong = _first_invalid(data, offsets, ends, starts, stops)
+    if wrong >= 0:
+        row = int(np.searchsorted(ends, wrong, side="right")) - 1
+        raise LakeCorrupt(
+            f"row {row} has a text of {offsets[row + 1] - offsets[row]} bytes and the edit "
+            f"[{starts[wrong]}, {stops[wrong]}), which overlaps or precedes another, leaves the "
+            "text or splits a character; run the stage that wrote the edits again"
+        )
+    edited, edited_offsets = _apply(
+        data, offsets, ends, starts, stops, replacements, replacement_offsets
+    )
+    validity = None if text.null_count == 0 else pc.is_valid(text).buffers()[1]
+    return pa.Array.from_buffers(
+        pa.large_string(),
+        len(text),
+        [validity, pa.py_buffer(edited_offsets), pa.py_buffer(edited)],
+    ).cast(text.type)
+
+
+def num_bytes_removed(edits: pa.Array) -> pa.Int64Array:
+    """Return by how many bytes the edits of each text shorten it: bytes cut less bytes put in.
+
+    Negative where replacements are longer; 0 for a null list. For every text,
+    bytes(text) = bytes(apply_edits(text)) + num_bytes_removed(edits).
+    """
+    ends, starts, stops, _, replacement_offsets = _spans(edits)
+    removed = stops - starts - np.diff(replacement_offsets)
+    total = np.concatenate([[0], np.cumsum(removed)])
+    return pa.array(total[ends[1:]] - total[ends[:-1]])
+
+
+def _spans(
+    edits: pa.Array,
+) -> tuple[Int64Array, Int64Array, Int64Array, UInt8Array, Int64Array]:
+    """Return the n + 1 ends of the lists, all starts and stops, and the replacements' buffers.
+
+    A null start or stop becomes -1, which is no valid place.
+    """
+    if isinstance(edits, pa.ChunkedArray):
+        edits = edits.combine_chunks()
+    lengths = np.asarray(pc.list_value_length(edits).fill_null(0), dtype=np.int64)
+    spans = edits.flatten()  # respects slices, and leaves out what lies under a null list
+    start, stop, replacement = (
+        pc.struct_field(spans, name) for name in ("start", "end", "replacement")
+    )
+    replacements, replacement_offsets = utf8_buffers(replacement.fill_null(""))
+    return (
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        np.asarray(start.fill_null(-1), dtype=np.int64),
+        np.asarray(stop.fill_null(-1), dtype=np.int64),
+        replacements,
+        replacement_offsets,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _first_invalid(
+    data: UInt8Array, offsets: Int64Array, ends: Int64Array, starts: Int64Array, stops: Int64Array
+) -> int:
+    """Return the place of the first span that is invalid, or -1."""
+    for i in range(len(offsets) - 1):
+        size = offsets[i + 1] - offsets[i]
+        free = 0
+        for k in range(ends[i], ends[i + 1]):
+            if not free <= starts[k] <= stops[k] <= size:
+                return k
+            for place in (starts[k], stops[k]):
+                if place < size and data[offsets[i] + place] & 0xC0 == 0x80:
+                    return k
+            free = stops[k]
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _apply(
+    data: UInt8Array,
+    offsets: Int64Array,
+    ends: Int64Array,
+    starts: Int64Array,
+    stops: Int64Array,
+    replacements: UInt8Array,
+    replacement_offsets: Int64Array,
+) -> tuple[UInt8Array, Int64Array]:
+    num_texts = len(offsets) - 1
+    edited_offsets = np.zeros(num_texts + 1, np.int64)
+    for i in range(num_texts):
+        size = offsets[i + 1] - offsets[i]
+        for k in range(ends[i], ends[i + 1]):
+            size += replacement_offsets[k + 1] - replacement_offsets[k] - (stops[k] - starts[k])
+        edited_offsets[i + 1] = edited_offsets[i] + size
+    edited = np.empty(edited_offsets[num_texts], np.uint8)
+    for i in range(num_texts):
+        at, read = edited_offsets[i], offsets[i]
+        for k in range(ends[i], ends[i + 1]):
+            at = _copy(data, read, offsets[i] + starts[k], edited, at)
+            at = _copy(replacements, replacement_offsets[k], replacement_offsets[k + 1], edited, at)
+            read = offsets[i] + stops[k]
+        _copy(data, read, offsets[i + 1], edited, at)
+    return edited, edited_offsets
+
+
+@njit(cache=True, nogil=True)
+def _copy(source: UInt8Array, start: int, end: int, target: UInt8Array, at: int) -> int:
+    """Copy a range of bytes to `at`; return where it ends."""
+    target[at : at + end - start] = source[start:end]
+    return at + end - start

@@ -1,0 +1,10 @@
+"""Run the annotate stage: spark-submit jobs/annotate.py --config CONFIG [--dump DUMP] [--set key=value].
+
+The stage is declared in curation/engine/stages.py; `curation run CONFIG --from annotate --to annotate` does
+the same in local mode.
+"""
+
+from curation.engine.submit import run_stage
+
+if __name__ == "__main__":
+    run_stage("annotate")

@@ -1,0 +1,10 @@
+"""Run the encode stage: spark-submit jobs/encode.py --config CONFIG [--dump DUMP] [--set key=value].
+
+The stage is declared in curation/engine/stages.py; `curation run CONFIG --from encode --to encode` does
+the same in local mode.
+"""
+
+from curation.engine.submit import run_stage
+
+if __name__ == "__main__":
+    run_stage("encode")

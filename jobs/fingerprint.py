@@ -1,0 +1,10 @@
+"""Run the fingerprint stage: spark-submit jobs/fingerprint.py --config CONFIG [--dump DUMP] [--set key=value].
+
+The stage is declared in curation/engine/stages.py; `curation run CONFIG --from fingerprint --to fingerprint` does
+the same in local mode.
+"""
+
+from curation.engine.submit import run_stage
+
+if __name__ == "__main__":
+    run_stage("fingerprint")

@@ -1,0 +1,9 @@
+"""Run all stages: spark-submit jobs/pipeline.py --config CONFIG [--dump DUMP] [--from ...] [--to ...].
+
+What is committed is skipped, so the same command serves the first run, a nightly run and a rerun.
+"""
+
+from curation.engine.submit import run_pipeline
+
+if __name__ == "__main__":
+    run_pipeline()

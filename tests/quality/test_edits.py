@@ -1,0 +1,108 @@
+"""Edits against slicing of bytes in plain Python."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import LakeCorrupt
+from curation.quality.edits import EDITS_TYPE, apply_edits, num_bytes_removed
+
+Span = tuple[int, int, str | None]
+TEXTS = st.text(st.sampled_from("ab \né文\U00020000"), max_size=12)
+
+
+@st.composite
+def edited_texts(draw: st.DrawFn) -> tuple[str | None, list[Span] | None]:
+    """A text, and disjoint ascending spans between its characters."""
+    text = draw(st.none() | TEXTS)
+    if text is None or draw(st.integers(0, 9)) == 0:
+        return text, draw(st.sampled_from([None, []]))
+    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    at = [len(text[:place].encode()) for place in places]
+    return text, [
+        (start, end, draw(st.none() | TEXTS)) for start, end in zip(at[::2], at[1::2], strict=False)
+    ]
+
+
+def oracle(text: str | None, spans: list[Span] | None) -> str | None:
+    if text is None:
+        return None
+    edited = text.encode()
+    for start, end, replacement in reversed(spans or []):
+        edited = edited[:start] + (replacement or "").encode() + edited[end:]
+    return edited.decode()
+
+
+def as_edits(lists: list[list[Span] | None]) -> pa.Array:
+    keys = ("start", "end", "replacement")
+    return pa.array(
+        [
+            None if spans is None else [dict(zip(keys, span, strict=True)) for span in spans]
+            for spans in lists
+        ],
+        EDITS_TYPE,
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(edited_texts(), max_size=5), st.booleans())
+def test_edits_equal_slicing(rows: list[tuple[str | None, list[Span] | None]], large: bool) -> None:
+    text = pa.array([row[0] for row in rows], pa.large_string() if large else pa.string())
+    edited = apply_edits(text, as_edits([row[1] for row in rows]))
+    assert edited.to_pylist() == [oracle(*row) for row in rows]
+    assert edited.type == text.type
+    edited.validate(full=True)
+
+
+@settings(deadline=None)
+@given(st.lists(edited_texts(), min_size=1, max_size=5), st.integers(0, 4))
+def test_slices_and_splits_change_nothing(
+    rows: list[tuple[str | None, list[Span] | None]], split: int
+) -> None:
+    text, edits = pa.array([row[0] for row in rows], pa.string()), as_edits([r[1] for r in rows])
+    parts = [apply_edits(text[:split], edits[:split]), apply_edits(text[split:], edits[split:])]
+    assert pa.concat_arrays(parts).equals(apply_edits(text, edits))
+
+
+@settings(deadline=None)
+@given(st.lists(edited_texts(), max_size=5))
+def test_bytes_are_conserved(rows: list[tuple[str | None, list[Span] | None]]) -> None:
+    text, edits = pa.array([row[0] for row in rows], pa.string()), as_edits([r[1] for r in rows])
+    edited = apply_edits(text, edits).to_pylist()
+    for before, after, removed in zip(
+        text.to_pylist(), edited, num_bytes_removed(edits).to_pylist(), strict=True
+    ):
+        assert len((before or "").encode()) == len((after or "").encode()) + removed
+
+
+def test_null_lists_may_hide_values() -> None:
+    spans = as_edits([[(0, 1, "hidden")], [(0, 1, "x")]])
+    edits = pa.ListArray.from_arrays(spans.offsets, spans.values, mask=pa.array([True, False]))
+    assert apply_edits(pa.array(["ab", "cd"]), edits).to_pylist() == ["ab", "xd"]
+    assert num_bytes_removed(edits).to_pylist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("abc", [(0, 2, ""), (1, 3, "")]),  # overlap
+        ("abc", [(2, 3, ""), (0, 1, "")]),  # not ascending
+        ("abc", [(2, 1, "")]),  # ends before it starts
+        ("abc", [(-1, 1, "")]),
+        ("abc", [(1, 4, "")]),  # beyond the text
+        ("文", [(0, 1, "")]),  # ends inside a character
+        ("文", [(1, 3, "")]),  # begins inside one
+        ("abc", [(None, 1, "")]),
+        (None, [(0, 1, "")]),  # an edit of no text
+    ],
+)
+def test_invalid_spans_are_refused(text: str | None, spans: list[Span]) -> None:
+    texts = pa.array(["before", text, "after"], pa.string())
+    with pytest.raises(LakeCorrupt, match=r"row 1 .* edit \[.* run the stage"):
+        apply_edits(texts, as_edits([[], spans, []]))
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="2 texts, but 1 lists"):
+        apply_edits(pa.array(["a", "b"]), as_edits([[]]))

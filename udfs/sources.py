@@ -1,0 +1,107 @@
+"""`spark.read.format("warc")`: records of archives and of document files as a Spark data source.
+
+    from udfs.sources import WarcDataSource
+    spark.dataSource.register(WarcDataSource)
+    spark.read.format("warc").load("crawl/*.warc.gz")
+
+Options: `contents` (warc, parquet, jsonl or text; default warc), `max_record_bytes`,
+`group_bytes` (input bytes of a partition), `summary` (also return the rows that count records of
+other types, see `curation.ingest.warc.RECORD_SCHEMA`). A partition is a group of neighbouring files,
+read in order, streamed: memory is one batch and one record.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
+
+from curation.errors import ConfigError
+from curation.ingest import warc
+from curation.ingest.listing import list_inputs
+from curation.schemas import spark_ddl
+
+SOURCE_SCHEMA = pa.schema(
+    [("file_ordinal", pa.int32()), ("archive", pa.string()), *warc.RECORD_SCHEMA]
+)
+DEFAULT_GROUP_BYTES = 64_000_000
+
+
+class Files(InputPartition):  # type: ignore[misc]
+    """One partition: files as (ordinal, path)."""
+
+    def __init__(self, files: Sequence[tuple[int, str]]) -> None:
+        self.files = files
+
+
+class WarcDataSource(DataSource):  # type: ignore[misc]
+    """The `warc` format."""
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the name for `spark.read.format`."""
+        return "warc"
+
+    def schema(self) -> str:
+        """Return the DDL: where a record lies, then `curation.ingest.warc.RECORD_SCHEMA`."""
+        return spark_ddl(SOURCE_SCHEMA)
+
+    def reader(self, schema: Any) -> "WarcReader":
+        """Return the reader; raises ConfigError for an unknown option."""
+        return WarcReader(dict(self.options))
+
+
+class WarcReader(DataSourceReader):  # type: ignore[misc]
+    """Lists files on the driver, reads them on workers."""
+
+    def __init__(self, options: dict[str, str]) -> None:
+        known = {"path", "groups", "contents", "max_record_bytes", "group_bytes", "summary"}
+        for name in options:
+            if name.lower() not in known:
+                raise ConfigError(
+                    f"the warc source has no option {name!r}; it has {', '.join(sorted(known))}"
+                )
+        self.contents = options.get("contents", "warc")
+        self.max_record_bytes = int(options.get("max_record_bytes", warc.MAX_RECORD_BYTES))
+        self.summary = options.get("summary", "false") == "true"
+        if "groups" in options:  # a frozen listing, grouped by the runner
+            self.groups = json.loads(options["groups"])
+        else:
+            group_bytes = int(options.get("group_bytes", DEFAULT_GROUP_BYTES))
+            self.groups = _groups(options.get("path", ""), self.contents, group_bytes)
+
+    def partitions(self) -> Sequence[InputPartition]:
+        """Return one partition a group of files."""
+        return [Files([tuple(file) for file in group]) for group in self.groups]
+
+    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
+        """Yield the records of a group in order."""
+        for ordinal, path in partition.files:
+            for batch in self._read(path):
+                if not self.summary:
+                    batch = batch.filter(batch["num_other"].is_null())
+                yield _with_place(batch, ordinal, path)
+
+    def _read(self, path: str) -> Iterator[pa.RecordBatch]:
+        if self.contents == "warc":
+            return warc.read_records(path, max_record_bytes=self.max_record_bytes)
+        return warc.read_rows(path, self.contents, max_record_bytes=self.max_record_bytes)
+
+
+def _groups(path: str, contents: str, group_bytes: int) -> list[list[tuple[int, str]]]:
+    groups: list[list[tuple[int, str]]] = []
+    group_size = group_bytes
+    for ordinal, (file, size, _) in enumerate(list_inputs([path], contents)):
+        if group_size >= group_bytes:
+            groups.append([])
+            group_size = 0
+        groups[-1].append((ordinal, file))
+        group_size += size
+    return groups
+
+
+def _with_place(batch: pa.RecordBatch, ordinal: int, path: str) -> pa.RecordBatch:
+    n = batch.num_rows
+    columns = [pa.array([ordinal] * n, pa.int32()), pa.array([path] * n, pa.string())]
+    return pa.record_batch([*columns, *batch.columns], schema=SOURCE_SCHEMA)
