@@ -509,7 +509,7 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
     path = context.config.encode.tokenizer
     encoder = _tokenizer(path, context.artifacts[path])
     writers = _Writers(context, f"{part.number:05d}", task_id, ("tokens",))
-    for rows in edited_scan(part, "documents", context.lake, context.config.engine.batch_rows):
+    for rows in edited_documents(part, context.lake, context.config.engine.batch_rows):
         text = rows["text"].combine_chunks()
         input_ids = tokenizers.encode(text, encoder)
         num_tokens = pc.list_value_length(input_ids)
