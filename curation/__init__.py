@@ -1,9 +1,9 @@
 """Distributed data curation: Common Crawl dumps to training-ready token shards.
 
-    import curation
+import curation
 
-    lake = curation.open("out/demo/lake")
-    lake.table("signals", dump="DUMP-2021-bullseye").to_table().to_pandas()
+lake = curation.open("out/demo/lake")
+lake.table("signals", dump="DUMP-2021-bullseye").to_table().to_pandas()
 """
 
 from importlib.metadata import version

@@ -133,8 +133,7 @@ def release(
         )
     console.print(table)
     console.print(
-        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: "
-        f"{Path(loaded.shards) / name}"
+        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {Path(loaded.shards) / name}"
     )
     console.print(f"fingerprint {manifest.fingerprint}")
     _write_report(loaded, Lake(loaded.lake))
@@ -205,7 +204,7 @@ def train_tokenizer(
     loaded = _load(config, settings, lake)
     card = train(loaded, tuple(dump or ()), to, vocabulary)
     console.print(f"{to}: {card['vocab_size']} tokens from {card['num_texts']} documents")
-    console.print(f"pin it: encode.sha256 = \"{card['sha256']}\"")
+    console.print(f'pin it: encode.sha256 = "{card["sha256"]}"')
 
 
 @app.command()
@@ -352,7 +351,9 @@ def _funnel_table(lake: Lake) -> Table:
             else:
                 share = total.rows_kept / total.rows_in if total.rows_in else 0.0
                 cells.append(f"{total.rows_kept:,} ({share:.0%})")
-        table.add_row(dump or "[bold]all[/]", *cells, end_section=dump == (funnel.dumps or [""])[-1])
+        table.add_row(
+            dump or "[bold]all[/]", *cells, end_section=dump == (funnel.dumps or [""])[-1]
+        )
     return table
 
 

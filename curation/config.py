@@ -56,7 +56,9 @@ class IngestConfig:
     max_record_bytes: int = setting(
         10_000_000, "larger payloads are rejected: Common Crawl itself cuts at 1 MB", low=1_000
     )
-    language_model: str = setting(DEFAULT_LANGUAGE_MODEL, "fastText language model: path or package:")
+    language_model: str = setting(
+        DEFAULT_LANGUAGE_MODEL, "fastText language model: path or package:"
+    )
     languages: tuple[str, ...] = setting(("en", "zh"), "languages to keep; empty keeps all")
     min_language_score: float = setting(
         0.5, "lowest score of the language (CCNet 0.5, FineWeb 0.65)", low=0.0, high=1.0
@@ -97,7 +99,9 @@ class DedupConfig:
     bucket_cap: int = setting(
         256, "retained documents that a dump may enter in one bucket; bounds the cost", low=1
     )
-    index_ranges: int = setting(16, "key ranges of the index, files of a dump's run", low=1, high=4096)
+    index_ranges: int = setting(
+        16, "key ranges of the index, files of a dump's run", low=1, high=4096
+    )
     max_rounds: int = setting(3, "leader rounds before prefix solves", low=0, high=100)
     prefix_documents: int = setting(
         1_000_000, "undecided documents that one task solves (about 0.5 GB a million)", low=1
@@ -109,9 +113,7 @@ class FilterConfig:
     """Which documents are good enough, from stored signals."""
 
     profiles: tuple[str, ...] = setting(("gopher", "c4"), "rule sets, applied in this order")
-    rules: Mapping[str, float] = setting(
-        dict, "bounds that replace a rule's own, by rule name"
-    )
+    rules: Mapping[str, float] = setting(dict, "bounds that replace a rule's own, by rule name")
     cut_lines: bool = setting(True, "cut the lines that C4 would cut")
 
 
@@ -150,6 +152,9 @@ class EngineConfig:
 
     group_bytes: int = setting(64_000_000, "input bytes that one task reads together", low=1)
     batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1)
+    single_task_documents: int = setting(
+        20_000, "documents of a dump that dedup decides in one task (about 10 kB each)", low=0
+    )
     num_partitions: int = setting(0, "parts of a shuffle; 0 follows size and cores", low=0)
 
 
@@ -208,7 +213,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r} is not key=value; write --set filter.cut_lines=false")
+        raise ConfigError(
+            f"--set {override!r} is not key=value; write --set filter.cut_lines=false"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

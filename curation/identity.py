@@ -1,8 +1,9 @@
 """The identity of a document: constructed from where it was crawled, never drawn or hashed.
 
-doc_id = 12 bits dump ordinal | 21 bits file ordinal | 30 bits record ordinal  (63 bits, so int64 >= 0)
+doc_id = 12 bits dump ordinal | 21 bits file ordinal | 30 bits record ordinal
 
-Ids sort like the crawl, are stable across reruns and can be decoded by hand.
+are 63 bits, so an int64 that is never negative. Ids sort like the crawl, are stable across reruns
+and can be decoded by hand.
 """
 
 from typing import NamedTuple

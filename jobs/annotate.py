@@ -1,7 +1,7 @@
-"""Run the annotate stage: spark-submit jobs/annotate.py --config CONFIG [--dump DUMP] [--set key=value].
+"""The annotate stage: spark-submit jobs/annotate.py --config CONFIG [--dump DUMP].
 
-The stage is declared in curation/engine/stages.py; `curation run CONFIG --from annotate --to annotate` does
-the same in local mode.
+Declared in curation/engine/stages.py. `curation run CONFIG --from annotate --to annotate`
+does the same in local mode.
 """
 
 from curation.engine.submit import run_stage

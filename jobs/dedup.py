@@ -1,7 +1,7 @@
-"""Run the dedup stage: spark-submit jobs/dedup.py --config CONFIG [--dump DUMP] [--set key=value].
+"""The dedup stage: spark-submit jobs/dedup.py --config CONFIG [--dump DUMP].
 
-The stage is declared in curation/engine/stages.py; `curation run CONFIG --from dedup --to dedup` does
-the same in local mode.
+Declared in curation/engine/stages.py. `curation run CONFIG --from dedup --to dedup`
+does the same in local mode.
 """
 
 from curation.engine.submit import run_stage

@@ -1,7 +1,7 @@
-"""Run the encode stage: spark-submit jobs/encode.py --config CONFIG [--dump DUMP] [--set key=value].
+"""The encode stage: spark-submit jobs/encode.py --config CONFIG [--dump DUMP].
 
-The stage is declared in curation/engine/stages.py; `curation run CONFIG --from encode --to encode` does
-the same in local mode.
+Declared in curation/engine/stages.py. `curation run CONFIG --from encode --to encode`
+does the same in local mode.
 """
 
 from curation.engine.submit import run_stage

@@ -1,7 +1,7 @@
-"""Run the filter stage: spark-submit jobs/filter.py --config CONFIG [--dump DUMP] [--set key=value].
+"""The filter stage: spark-submit jobs/filter.py --config CONFIG [--dump DUMP].
 
-The stage is declared in curation/engine/stages.py; `curation run CONFIG --from filter --to filter` does
-the same in local mode.
+Declared in curation/engine/stages.py. `curation run CONFIG --from filter --to filter`
+does the same in local mode.
 """
 
 from curation.engine.submit import run_stage

@@ -1,7 +1,7 @@
-"""Run the fingerprint stage: spark-submit jobs/fingerprint.py --config CONFIG [--dump DUMP] [--set key=value].
+"""The fingerprint stage: spark-submit jobs/fingerprint.py --config CONFIG [--dump DUMP].
 
-The stage is declared in curation/engine/stages.py; `curation run CONFIG --from fingerprint --to fingerprint` does
-the same in local mode.
+Declared in curation/engine/stages.py. `curation run CONFIG --from fingerprint --to fingerprint`
+does the same in local mode.
 """
 
 from curation.engine.submit import run_stage

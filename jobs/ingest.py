@@ -1,7 +1,7 @@
-"""Run the ingest stage: spark-submit jobs/ingest.py --config CONFIG [--dump DUMP] [--set key=value].
+"""The ingest stage: spark-submit jobs/ingest.py --config CONFIG [--dump DUMP].
 
-The stage is declared in curation/engine/stages.py; `curation run CONFIG --from ingest --to ingest` does
-the same in local mode.
+Declared in curation/engine/stages.py. `curation run CONFIG --from ingest --to ingest`
+does the same in local mode.
 """
 
 from curation.engine.submit import run_stage

@@ -1,4 +1,4 @@
-"""Run all stages: spark-submit jobs/pipeline.py --config CONFIG [--dump DUMP] [--from ...] [--to ...].
+"""All stages: spark-submit jobs/pipeline.py --config CONFIG [--from STAGE] [--to STAGE].
 
 What is committed is skipped, so the same command serves the first run, a nightly run and a rerun.
 """

@@ -6,8 +6,8 @@
 
 Options: `contents` (warc, parquet, jsonl or text; default warc), `max_record_bytes`,
 `group_bytes` (input bytes of a partition), `summary` (also return the rows that count records of
-other types, see `curation.ingest.warc.RECORD_SCHEMA`). A partition is a group of neighbouring files,
-read in order, streamed: memory is one batch and one record.
+other types, see `curation.ingest.warc.RECORD_SCHEMA`). A partition is a group of neighbouring
+files, read in order, streamed: memory is one batch and one record.
 """
 
 import json
@@ -28,14 +28,14 @@ SOURCE_SCHEMA = pa.schema(
 DEFAULT_GROUP_BYTES = 64_000_000
 
 
-class Files(InputPartition):  # type: ignore[misc]
+class Files(InputPartition):
     """One partition: files as (ordinal, path)."""
 
     def __init__(self, files: Sequence[tuple[int, str]]) -> None:
         self.files = files
 
 
-class WarcDataSource(DataSource):  # type: ignore[misc]
+class WarcDataSource(DataSource):
     """The `warc` format."""
 
     @classmethod
@@ -52,7 +52,7 @@ class WarcDataSource(DataSource):  # type: ignore[misc]
         return WarcReader(dict(self.options))
 
 
-class WarcReader(DataSourceReader):  # type: ignore[misc]
+class WarcReader(DataSourceReader):
     """Lists files on the driver, reads them on workers."""
 
     def __init__(self, options: dict[str, str]) -> None:
@@ -77,6 +77,7 @@ class WarcReader(DataSourceReader):  # type: ignore[misc]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """Yield the records of a group in order."""
+        assert isinstance(partition, Files)
         for ordinal, path in partition.files:
             for batch in self._read(path):
                 if not self.summary:

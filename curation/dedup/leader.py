@@ -1,9 +1,9 @@
 """Which documents are duplicates: a greedy leader pass, as one loop and as rounds of messages.
 
-`oracle` is the specification, one thread, plain Python. `deduplicate` gives the same answer from any
-number of parts: rows travel as messages to a bucket (by key) or to a document (by id), and at each
-stop a pure function on Arrow turns the messages of a part into new ones. What carries the messages
-is a `Cluster`: Spark in production, `Parts` below in tests, which run without a JVM.
+`oracle` is the specification, one thread, plain Python. `deduplicate` gives the same answer from
+any number of parts: rows travel as messages to a bucket (by key) or to a document (by id), and at
+each stop a pure function on Arrow turns the messages of a part into new ones. What carries the
+messages is a `Cluster`: Spark, or `Parts` below for small dumps and for tests without a JVM.
 
 Summary of `deduplicate`, for one dump against those before it:
   1. Equal documents gather; the first of them goes on, its copies wait for its fate.
@@ -51,7 +51,7 @@ FIRST, COPY, OLD, RETAINED, BEST, VOTE_LOW, VOTE_HIGH, EXACT = range(8)
 # To a bucket:
 UNDECIDED, ENTERED, LEADER, REMOVED, SEEK, KILL = range(8, 14)
 # To a range of the index, a file of signatures, the one solver; and results:
-PROBE, PAIR, MEMBER, DUPLICATE, INDEX = range(14, 19)
+PROBE, PAIR, MEMBER, DUPLICATE, INDEX, SOLVED = range(14, 20)
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,13 @@ class Earlier(Protocol):
         """Return doc_id, content_hash and signature of these documents of a file."""
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
     """What `deduplicate` returns."""
 
-    duplicates: Rows  # DUPLICATE: doc_id, other = twin, value = similarity, payload = kind
-    index: Rows  # INDEX: to = key range, other = key, doc_id
+    duplicates: Sequence[Rows]  # DUPLICATE: doc_id, other: twin, value: similarity, payload: kind
+    index: Sequence[Rows]  # INDEX: to: key range, other: key, doc_id
+    num_retained: int
     num_rounds: int
     num_solves: int
 
@@ -205,9 +207,7 @@ def deduplicate(
         fetched = cluster.exchange(partial(_fetch, earlier=earlier), pairs)
         judged = cluster.save(cluster.exchange(partial(_judge, spec=spec), firsts, fetched))
         old_best = [cluster.select(judged, [BEST, EXACT])]
-        state = cluster.map(
-            partial(_enter_buckets, spec=spec), cluster.select(judged, [FIRST])
-        )
+        state = cluster.map(partial(_enter_buckets, spec=spec), cluster.select(judged, [FIRST]))
     state = cluster.save(state)
 
     # 3. and 4. Rounds, then solves of the lowest documents.
@@ -238,19 +238,18 @@ def deduplicate(
     )
     near = cluster.exchange(partial(_best_in_bucket, spec=spec), state, fates)
     chosen = cluster.exchange(_choose, cluster.select(fates, [BEST]), near)
+    contents = cluster.select(fates, [INDEX])  # one for each retained document
     return Outcome(
         duplicates=(cluster.select(fates, [DUPLICATE]), chosen),
-        index=(
-            cluster.map(partial(_index_rows, spec=spec), state),
-            cluster.select(fates, [INDEX]),
-        ),
+        index=(cluster.map(partial(_index_rows, spec=spec), state), contents),
+        num_retained=sum(cluster.count(contents, INDEX).values()),
         num_rounds=num_rounds,
         num_solves=num_solves,
     )
 
 
 class Parts:
-    """A Cluster in this process: tables cut in parts by a hash of `to`. For tests and small work."""
+    """A Cluster in this process: tables cut in parts by `to`. For small dumps and for tests."""
 
     def __init__(self, num_parts: int = 1) -> None:
         self.num_parts = num_parts
@@ -362,9 +361,7 @@ def _lookup(probes: pa.Table, earlier: Earlier) -> pa.Table:
         new = _to_numpy(probe, "doc_id")[order][at]
         old = index["doc_id"].to_numpy()[which]
         pairs = np.unique(np.column_stack([new, old]), axis=0)
-        found.append(
-            messages(earlier.file_of(pairs[:, 1]), PAIR, pairs[:, 0], other=pairs[:, 1])
-        )
+        found.append(messages(earlier.file_of(pairs[:, 1]), PAIR, pairs[:, 0], other=pairs[:, 1]))
     return pa.concat_tables(found)
 
 
@@ -446,9 +443,7 @@ def _compare(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     undecided, leader, removed, num_entered, _ = _bucket_view(rows)
     signatures = signature_matrix(undecided["payload"], spec.minhash)
     key = _to_numpy(undecided, "to")
-    killed = _kills(
-        key, leader, removed, num_entered, signatures, spec.threshold, spec.bucket_cap
-    )
+    killed = _kills(key, leader, removed, num_entered, signatures, spec.threshold, spec.bucket_cap)
     gone = undecided.filter(pa.array(killed))
     doc_ids = _to_numpy(gone, "doc_id")
     return messages(doc_ids, KILL, doc_ids, payload=_one_chunk(gone["payload"]))
@@ -540,9 +535,7 @@ def _solve(members: pa.Table, spec: LeaderSpec) -> pa.Table:
     )
     return pa.concat_tables(
         [
-            messages(
-                keys[verdict].reshape(-1), kind, np.repeat(doc_ids[verdict], keys.shape[1])
-            )
+            messages(keys[verdict].reshape(-1), kind, np.repeat(doc_ids[verdict], keys.shape[1]))
             for kind, verdict in ((LEADER, kept), (REMOVED, ~kept))
         ]
     )
@@ -732,9 +725,7 @@ def _duplicates(
     return messages(doc_ids, DUPLICATE, doc_ids, twins, value, payload)
 
 
-def _split_payload(
-    rows: pa.Table, spec: LeaderSpec
-) -> tuple[npt.NDArray[np.uint8], UInt32Array]:
+def _split_payload(rows: pa.Table, spec: LeaderSpec) -> tuple[npt.NDArray[np.uint8], UInt32Array]:
     """Return content hashes (n, 16) and signatures (n, num_perm) of payloads.
 
     A payload is a content hash and a signature, or (KILL) a signature alone.

@@ -45,7 +45,8 @@ def content_keys(content_hash: UInt8Array) -> Int64Array:
     halves = np.ascontiguousarray(content_hash).view("<u8").reshape(-1, 2)
     with np.errstate(over="ignore"):
         mixed = (halves[:, 0] ^ GOLDEN) * FMIX_1 + halves[:, 1]
-    return mixed.view(np.int64)
+    keys: Int64Array = mixed.view(np.int64)
+    return keys
 
 
 @njit(cache=True, nogil=True, inline="always")

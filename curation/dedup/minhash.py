@@ -178,9 +178,7 @@ def _fingerprint(
         n = min(ngram, num_words)
         count = num_words - n + 1
         for j in range(count):
-            mixed[j] = _fmix32(
-                np.uint32(_combine(word_hashes, j, n, multipliers) >> U32)
-            )
+            mixed[j] = _fmix32(np.uint32(_combine(word_hashes, j, n, multipliers) >> U32))
         # One permutation at a time: the shingles stay in cache and the minimum in a register,
         # and the inner loop becomes vector code.
         for k in range(num_perm):
@@ -210,9 +208,7 @@ def _shingle_hashes(
     content = np.zeros(2, np.uint64)
     end = 0
     for i in range(num_texts):
-        num_words = _hash_words(
-            data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content
-        )
+        num_words = _hash_words(data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content)
         if num_words > 0:
             n = min(ngram, num_words)
             found = np.empty(num_words - n + 1, np.uint64)
@@ -260,7 +256,7 @@ def _hash_words(
             high, low = _mix_content(high, low, word)
             run = FNV_OFFSET
             in_word = False
-        if what == WORD or what == SINGLE:
+        if what in (WORD, SINGLE):
             folded = np.uint64(fold[code_point])
             run = (run ^ folded) * FNV_PRIME
             low = (low ^ folded) * FMIX_2
@@ -291,9 +287,7 @@ def _mix_content(high: np.uint64, low: np.uint64, word: np.uint64) -> tuple[np.u
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _combine(
-    word_hashes: UInt64Array, first: int, n: int, multipliers: UInt64Array
-) -> np.uint64:
+def _combine(word_hashes: UInt64Array, first: int, n: int, multipliers: UInt64Array) -> np.uint64:
     """Return the 64-bit hash of the n words from `first`: a multilinear sum, then mixed."""
     total = np.uint64(0)
     for j in range(n):

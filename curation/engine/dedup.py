@@ -4,6 +4,8 @@ Only slim rows are shuffled: ids, keys and signatures, never text. The index of 
 read inside the tasks of its key ranges and never shuffled. The driver sees counts by file only.
 """
 
+import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from curation.dedup import leader
 from curation.dedup.leader import MESSAGE, LeaderSpec, Step
 from curation.dedup.minhash import MinHashSpec
 from curation.engine.lake import FileEntry, Lake, TableWriter
-from curation.engine.tasks import OUTCOME, OUTCOME_DDL, Context, Outcome
+from curation.engine.tasks import OUTCOME, OUTCOME_DDL, Context, Outcome, sorted_runs
 from curation.identity import RECORD_BITS, origin
 from curation.schemas import DUPLICATES, RETAINED_INDEX, spark_ddl
 
@@ -59,20 +61,50 @@ def deduplicate(
     )
     cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts)
     signatures = session.read.parquet(*[str(lake.path / entry.path) for entry in entries])
-    result = leader.deduplicate(
-        cluster,
-        signatures.select("doc_id", "content_hash", "signature"),
-        spec,
-        _earlier(lake, earlier_dumps),
-    )
+    slim = signatures.select("doc_id", "content_hash", "signature")
+    earlier = _earlier(lake, earlier_dumps)
+    if num_documents <= config.engine.single_task_documents:
+        result = _in_one_task(cluster, slim, spec, earlier)
+    else:
+        result = leader.deduplicate(cluster, slim, spec, earlier)
     outcome = _write_duplicates(cluster, result, signatures, context)
-    num_retained = _write_index(cluster, result, context, outcome)
+    _write_index(cluster, result, context, outcome)
     total = signatures.agg(F.sum("num_bytes")).collect()[0][0]
     removed = outcome.num_bytes["removed"]
-    outcome.rows.update({"in": num_documents, "kept": num_retained})
+    outcome.rows.update({"in": num_documents, "kept": result.num_retained})
     outcome.num_bytes.update({"in": total, "kept": total - removed})
     outcome.count("leader", {"rounds": result.num_rounds, "solves": result.num_solves})
     return outcome
+
+
+def _in_one_task(
+    cluster: "SparkCluster", signatures: DataFrame, spec: LeaderSpec, earlier: "LakeIndex | None"
+) -> leader.Outcome:
+    """Decide a small dump in one task, by the same steps: a shuffle costs more than the work."""
+    decided = cluster.save(
+        signatures.coalesce(1).mapInArrow(
+            partial(_decide_part, spec=spec, earlier=earlier), MESSAGE_DDL
+        )
+    )
+    counts = cluster.select(decided, [leader.SOLVED]).collect()
+    return leader.Outcome(
+        duplicates=(cluster.select(decided, [leader.DUPLICATE]),),
+        index=(cluster.select(decided, [leader.INDEX]),),
+        num_retained=sum(row["doc_id"] for row in counts),
+        num_rounds=0,
+        num_solves=sum(row["other"] for row in counts),
+    )
+
+
+def _decide_part(
+    batches: Iterator[pa.RecordBatch], spec: LeaderSpec, earlier: "LakeIndex | None"
+) -> Iterator[pa.RecordBatch]:
+    rows = [batch for batch in batches if batch.num_rows]
+    if not rows:
+        return
+    result = leader.deduplicate(leader.Parts(1), pa.Table.from_batches(rows), spec, earlier)
+    counts = leader.messages([0], leader.SOLVED, [result.num_retained], [result.num_solves])
+    yield from pa.concat_tables([*result.duplicates, *result.index, counts]).to_batches()
 
 
 class SparkCluster:
@@ -90,11 +122,10 @@ class SparkCluster:
 
     def exchange(self, step: Step, *rows: DataFrame) -> DataFrame:
         """Shuffle by `to`; a task holds its whole part as one table."""
-        together = rows[0]
-        for more in rows[1:]:
-            together = together.unionByName(more)
-        return together.repartition(self.num_parts, "to").mapInArrow(
-            partial(_whole_part, step=step), MESSAGE_DDL
+        return (
+            _union(rows)
+            .repartition(self.num_parts, "to")
+            .mapInArrow(partial(_whole_part, step=step), MESSAGE_DDL)
         )
 
     def select(self, rows: DataFrame, kinds: Sequence[int]) -> DataFrame:
@@ -171,6 +202,10 @@ def _entries(lake: Lake, stage: str, dumps: Sequence[str], table: str) -> list[F
     ]
 
 
+def _union(rows: Sequence[DataFrame]) -> DataFrame:
+    return functools.reduce(DataFrame.unionByName, rows)
+
+
 def _each_batch(batches: Iterator[pa.RecordBatch], step: Step) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         if batch.num_rows:
@@ -187,11 +222,10 @@ def _write_duplicates(
     cluster: SparkCluster, result: leader.Outcome, signatures: DataFrame, context: Context
 ) -> Outcome:
     """Write the ledger of dedup, one file a slice, in order of doc_id."""
-    exact, near = result.duplicates
     slice_files = context.config.ingest.slice_files
     file = F.shiftright("doc_id", RECORD_BITS).bitwiseAND((1 << 21) - 1)
     rows = (
-        exact.unionByName(near)
+        _union(result.duplicates)
         .join(signatures.select("doc_id", "num_bytes"), on="doc_id", how="inner")
         .withColumn("slice", F.floor(file / slice_files).cast("int"))
         .repartition(cluster.num_parts, "slice")
@@ -211,7 +245,7 @@ def _duplicates_of_slices(
 ) -> Iterator[pa.RecordBatch]:
     outcome = Outcome()
     names = [dump.name for dump in context.config.dumps]
-    for slice, rows in _by_first_column(batches):
+    for slice, rows in _groups(batches):
         twins = rows["other"].to_pylist()
         kinds = [kind.decode() for kind in rows["payload"].to_pylist()]
         by = {"exact": "content_hash", "near": "signature"}
@@ -238,11 +272,10 @@ def _duplicates_of_slices(
 
 def _write_index(
     cluster: SparkCluster, result: leader.Outcome, context: Context, outcome: Outcome
-) -> int:
-    """Write the index run, sorted by key in each range; return the number of retained documents."""
-    entered, contents = result.index
+) -> None:
+    """Write the index run, sorted by key in each range."""
     rows = (
-        entered.unionByName(contents)
+        _union(result.index)
         .select(F.col("to").cast("int").alias("range"), "other", "doc_id")
         .repartition(cluster.num_parts, "range")
         .sortWithinPartitions("range", "other", "doc_id")
@@ -250,7 +283,6 @@ def _write_index(
     writer = partial(_index_of_ranges, context=context)
     for row in rows.mapInArrow(writer, OUTCOME_DDL).collect():
         outcome.add(Outcome.from_json(row["outcome"]))
-    return sum(cluster.count(contents, leader.INDEX).values())
 
 
 def _index_of_ranges(
@@ -258,7 +290,7 @@ def _index_of_ranges(
 ) -> Iterator[pa.RecordBatch]:
     outcome = Outcome()
     cap = context.config.dedup.bucket_cap
-    for part, rows in _by_first_column(batches):
+    for part, rows in _groups(batches):
         _, num_entered = np.unique(rows["other"].to_numpy(), return_counts=True)
         outcome.count("leader", {"full_buckets": int((num_entered >= cap).sum())})
         table = pa.table({"band_key": rows["other"], "doc_id": rows["doc_id"]})
@@ -266,28 +298,13 @@ def _index_of_ranges(
     yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
 
 
-def _by_first_column(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
-    """Group sorted rows by their first column; one group is held at a time."""
-    pending: list[pa.RecordBatch] = []
-    current: int | None = None
-    for batch in batches:
-        values = batch.column(0).to_numpy()
-        cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-        for start, stop in zip(cuts, cuts[1:], strict=False):
-            if start == stop:
-                continue
-            if current is not None and values[start] != current:
-                yield current, pa.Table.from_batches(pending)
-                pending = []
-            current = int(values[start])
-            pending.append(batch.slice(start, stop - start))
-    if current is not None:
-        yield current, pa.Table.from_batches(pending)
+def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """Group rows that are sorted by their first column; one group is held at a time."""
+    for value, runs in itertools.groupby(sorted_runs(batches), key=lambda run: run[0]):
+        yield value, pa.Table.from_batches([rows for _, rows in runs])
 
 
-def _write(
-    context: Context, table: str, slice: str, rows: pa.Table, outcome: Outcome
-) -> None:
+def _write(context: Context, table: str, slice: str, rows: pa.Table, outcome: Outcome) -> None:
     task = TaskContext.get()
     name = f"{context.attempt}-part-00000-{task.taskAttemptId() if task else 0}"
     writer = TableWriter(context.lake, table, context.stage, context.dump, slice, name)

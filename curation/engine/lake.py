@@ -56,6 +56,12 @@ class FileEntry:
     first_doc_id: int | None = None
     last_doc_id: int | None = None
 
+    def id_range(self) -> tuple[int, int]:
+        """Return the first and last doc_id of a file in order of doc_id; else an empty range."""
+        if self.first_doc_id is None or self.last_doc_id is None:
+            return 0, -1
+        return self.first_doc_id, self.last_doc_id
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -314,9 +320,7 @@ class TableWriter:
     20,000 rows or 64 MB.
     """
 
-    def __init__(
-        self, lake: str, table: str, stage: str, dump: str, slice: str, name: str
-    ) -> None:
+    def __init__(self, lake: str, table: str, stage: str, dump: str, slice: str, name: str) -> None:
         self.table = table
         folder = Path(table)
         if table in STAGED_TABLES:

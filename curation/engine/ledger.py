@@ -78,13 +78,15 @@ def why(lake: Lake, wanted: str) -> list[History]:
 
     Raises NotFound. Cost: one scan of the columns doc_id or url of documents and rejects.
     """
-    by_id = wanted.isdigit()
-    column, value = ("doc_id", int(wanted)) if by_id else ("url", wanted)
-    if by_id and value >= 1 << 63:
+    if not wanted.isdigit():
+        matches = pc.field("url") == wanted
+    elif int(wanted) < 1 << 63:
+        matches = pc.field("doc_id") == int(wanted)
+    else:
         raise NotFound(f"{wanted} is no doc_id: it has 63 bits; give a URL or another id")
-    ids = set()
+    ids: set[int] = set()
     for table in ("documents", "rejects"):
-        rows = lake.table(table).to_table(columns=["doc_id"], filter=pc.field(column) == value)
+        rows = lake.table(table).to_table(columns=["doc_id"], filter=matches)
         ids.update(rows["doc_id"].to_pylist())
     if not ids:
         raise NotFound(
@@ -99,8 +101,8 @@ def _history(lake: Lake, doc_id: int) -> History:
     dump = lake.dumps()[place.dump]
 
     def rows(table: str) -> list[dict[str, Any]]:
-        found = lake.table(table, dump=dump).to_table(filter=pc.field("doc_id") == doc_id)
-        return found.to_pylist()
+        matches = pc.field("doc_id") == doc_id
+        return list(lake.table(table, dump=dump).to_table(filter=matches).to_pylist())
 
     documents, rejects = rows("documents"), rows("rejects")
     source = (documents or rejects)[0]
@@ -171,13 +173,11 @@ def _duplicate(lake: Lake, row: Mapping[str, Any]) -> str:
 
 
 def _num_removed(lake: Lake, doc_id: int) -> int:
-    return lake.table("duplicates").count_rows(filter=pc.field("twin_id") == doc_id)
+    return int(lake.table("duplicates").count_rows(filter=pc.field("twin_id") == doc_id))
 
 
 def _in_release(lake: Lake, release: RunRecord, doc_id: int) -> list[tuple[str, str]]:
-    rows = lake.table("mixture", dump=release.dump).to_table(
-        filter=pc.field("doc_id") == doc_id
-    )
+    rows = lake.table("mixture", dump=release.dump).to_table(filter=pc.field("doc_id") == doc_id)
     return [
         (
             f"release {release.dump}",

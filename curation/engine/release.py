@@ -9,18 +9,19 @@ one task writes a whole shard, in order of the hash. So the bytes do not depend 
 """
 
 import itertools
-import json
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -30,16 +31,14 @@ from curation.engine import session as spark
 from curation.engine.lake import WHOLE_DUMP, Lake, RunRecord, TableWriter
 from curation.engine.run import Reporter, Silence, release_unit
 from curation.engine.stages import Unit, digest, plan
-from curation.engine.tasks import OUTCOME, OUTCOME_DDL, Context, Outcome
+from curation.engine.tasks import OUTCOME, OUTCOME_DDL, Context, Outcome, sorted_runs
 from curation.errors import ConfigError, ConservationError, LakeCorrupt, NotCommitted
 from curation.remix import mixture
 from curation.schemas import spark_ddl
 from curation.tokens import shards
 from curation.tokens import tokenizer as tokenizers
 
-COPY_SCHEMA = pa.schema(
-    [("shard", pa.int32()), ("place", pa.int64()), *shards.DOCUMENTS_SCHEMA]
-)
+COPY_SCHEMA = pa.schema([("shard", pa.int32()), ("place", pa.int64()), *shards.DOCUMENTS_SCHEMA])
 SUM_SCHEMA = pa.schema(
     [("domain", pa.string()), ("bucket", pa.int64()), ("num_tokens", pa.int64())]
 )
@@ -56,9 +55,7 @@ ENTRY = pa.schema(
 Cuts = Mapping[str, tuple[int, mixture.Cut]]  # domain -> whole copies, where the rest ends
 
 
-def make_release(
-    config: Config, name: str, *, reporter: Reporter | None = None
-) -> shards.Manifest:
+def make_release(config: Config, name: str, *, reporter: Reporter | None = None) -> shards.Manifest:
     """Write the release `name` of the configuration, or return it when it exists already.
 
     Raises ConfigError for an unknown release, NotCommitted when a dump is not encoded,
@@ -125,7 +122,9 @@ def _make(
     attempt = uuid.uuid4().hex[:12]
     entries = [entry for record in lake.records("encode") for entry in record.files_of("tokens")]
     if not entries:
-        raise NotCommitted("the lake holds no tokens: every document was rejected; see curation show")
+        raise NotCommitted(
+            "the lake holds no tokens: every document was rejected; see curation show"
+        )
     tokens = session.read.parquet(*[str(lake.path / entry.path) for entry in entries])
     slim = tokens.select("doc_id", "domain", "num_tokens").where(
         F.col("domain").isin(list(release.shares))
@@ -194,16 +193,12 @@ def _make(
 # ---- the mixture -------------------------------------------------------------------------------
 
 
-def _budgets(
-    slim: DataFrame, release: ReleaseConfig
-) -> tuple[dict[str, mixture.Budget], Cuts]:
+def _budgets(slim: DataFrame, release: ReleaseConfig) -> tuple[dict[str, mixture.Budget], Cuts]:
     """Plan the budgets and find where each ends. The driver sees sums by domain and hash bucket."""
     sums: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
     hashed = slim.mapInArrow(partial(_sum_buckets, seed=release.seed), spark_ddl(SUM_SCHEMA))
     for row in hashed.groupBy("domain", "bucket").agg(F.sum("num_tokens").alias("n")).collect():
-        table = sums.setdefault(
-            row["domain"], np.zeros(1 << mixture.HISTOGRAM_BITS, np.int64)
-        )
+        table = sums.setdefault(row["domain"], np.zeros(1 << mixture.HISTOGRAM_BITS, np.int64))
         table[row["bucket"]] = row["n"]
     available = {domain: int(table.sum()) for domain, table in sums.items()}
     for domain in release.shares:
@@ -212,8 +207,7 @@ def _budgets(
         available, release.shares, release.max_epochs, release.num_tokens or None
     )
     places = {
-        domain: mixture.locate(sums[domain], budget.remainder)
-        for domain, budget in budgets.items()
+        domain: mixture.locate(sums[domain], budget.remainder) for domain, budget in budgets.items()
     }
     wanted = [f"{domain}/{bucket}" for domain, (bucket, _) in places.items()]
     bucket_rows = (
@@ -226,7 +220,7 @@ def _budgets(
     )
     cuts = {}
     for domain, budget in budgets.items():
-        rows = bucket_rows.filter(pa.compute.equal(bucket_rows["domain"], domain))
+        rows = bucket_rows.filter(pc.equal(bucket_rows["domain"], domain))
         doc_ids = rows["doc_id"].to_numpy()
         cuts[domain] = (
             budget.full_copies,
@@ -242,7 +236,8 @@ def _budgets(
 
 def _with_end(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Tokens of each document in a shard: its own and the end-of-text token."""
-    return batch["num_tokens"].to_numpy().astype(np.int64) + 1
+    num_tokens: np.ndarray[Any, np.dtype[np.int64]] = batch["num_tokens"].to_numpy()
+    return num_tokens.astype(np.int64) + 1
 
 
 def _sum_buckets(batches: Iterator[pa.RecordBatch], seed: int) -> Iterator[pa.RecordBatch]:
@@ -394,9 +389,7 @@ def _repeat(
         hashes = shards.document_hash(rows["doc_id"].to_numpy(), rows["copy"].to_numpy(), seed)
         shard = shards.jump_hash(hashes, num_shards)
         place = (hashes ^ np.uint64(1 << 63)).view(np.int64)  # the order of the unsigned hash
-        yield pa.record_batch(
-            [pa.array(shard), pa.array(place), *rows.columns], schema=COPY_SCHEMA
-        )
+        yield pa.record_batch([pa.array(shard), pa.array(place), *rows.columns], schema=COPY_SCHEMA)
 
 
 def _write_whole_shards(
@@ -406,25 +399,14 @@ def _write_whole_shards(
     sequence_length: int,
     eos_id: int,
 ) -> Iterator[pa.RecordBatch]:
-    for shard, pieces in itertools.groupby(_by_shard(batches), key=lambda piece: piece[0]):
+    for shard, pieces in itertools.groupby(sorted_runs(batches), key=lambda piece: piece[0]):
         entry = shards.write_shard(
             Path(folder) / _shard_name(shard, num_shards),
-            (documents for _, documents in pieces),
+            (rows.select(shards.DOCUMENTS_SCHEMA.names) for _, rows in pieces),
             sequence_length=sequence_length,
             eos_id=eos_id,
         )
-        yield pa.RecordBatch.from_pylist([json.loads(json.dumps(vars(entry)))], schema=ENTRY)
-
-
-def _by_shard(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Cut batches, sorted by shard, where the shard changes."""
-    for batch in batches:
-        shard = batch["shard"].to_numpy()
-        cuts = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
-        for start, stop in itertools.pairwise(cuts):
-            if stop > start:
-                piece = batch.slice(start, stop - start).select(shards.DOCUMENTS_SCHEMA.names)
-                yield int(shard[start]), piece
+        yield pa.RecordBatch.from_pylist([asdict(entry)], schema=ENTRY)
 
 
 def _shard_name(shard: int, num_shards: int) -> str:

@@ -123,7 +123,9 @@ def run(
 
 def release_unit(name: str, settings: Mapping[str, Any], lake_keys: Mapping[str, str]) -> Unit:
     """Return a release as a unit, so that it is reported and recorded like one."""
-    stage = Stage("release", version=1, whole_dump=True, reads=("encode",), settings=dict)
+    stage = Stage(
+        "release", version=1, whole_dump=True, reads=("encode",), settings=lambda config: settings
+    )
     key = digest({"stage": "release", "version": 1, "settings": settings, "inputs": lake_keys})
     return Unit(stage, name, WHOLE_DUMP, key, lake_keys, settings, {}, {}, committed=False)
 
@@ -197,7 +199,7 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
             "python": platform.python_version(),
             "spark": session.version,
             "pyarrow": pa.__version__,
-            "master": session.sparkContext.master,
+            "master": session.sparkContext.master or "",
         },
     )
 
@@ -225,9 +227,7 @@ def _execute(
     return outcome
 
 
-def _records(
-    session: "SparkSession", config: Config, lake: Lake, unit: Unit
-) -> "DataFrame":
+def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) -> "DataFrame":
     """Read the slice's input files with the `warc` source: one partition a group of files."""
     files = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
     format = next(dump.format for dump in config.dumps if dump.name == unit.dump)
@@ -269,7 +269,9 @@ def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[
     tables: dict[str, list[FileEntry]] = {}
     for name in inputs:
         record = lake.record(*name.split("/"))
-        for entry in record.files if record else ():
+        if record is None:
+            continue
+        for entry in record.files:
             if record.slice != WHOLE_DUMP or f"/slice={slice}/" in entry.path:
                 tables.setdefault(entry.table, []).append(entry)
     parts = []
@@ -283,9 +285,9 @@ def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[
 
 
 def _overlaps(left: FileEntry, right: FileEntry) -> bool:
-    if None in (left.first_doc_id, right.first_doc_id, left.last_doc_id, right.last_doc_id):
-        return False
-    return left.first_doc_id <= right.last_doc_id and right.first_doc_id <= left.last_doc_id  # type: ignore[operator]
+    left_first, left_last = left.id_range()
+    right_first, right_last = right.id_range()
+    return left_first <= right_last and right_first <= left_last
 
 
 def _on_worker_records(
@@ -348,4 +350,3 @@ def _expected(lake: Lake, unit: Unit) -> tuple[int | None, int | None]:
 
 def _plain(counts: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
     return {name: int(counts.get(name, 0)) for name in names}
-

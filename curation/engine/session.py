@@ -89,8 +89,8 @@ def described(session: SparkSession, description: str, progress: Progress) -> It
     finally:
         done.set()
         poller.join()
-        context.setLocalProperty("spark.jobGroup.id", None)
-        context.setLocalProperty("spark.job.description", None)
+        for key in ("spark.jobGroup.id", "spark.job.description"):
+            context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
 
 
 def _of_user(error: PySparkException) -> CurationError | None:
@@ -102,9 +102,7 @@ def _of_user(error: PySparkException) -> CurationError | None:
     return None
 
 
-def _poll(
-    session: SparkSession, group: str, progress: Progress, done: threading.Event
-) -> None:
+def _poll(session: SparkSession, group: str, progress: Progress, done: threading.Event) -> None:
     tracker = session.sparkContext.statusTracker()
     while not done.wait(POLL_SECONDS):
         num_done = num_tasks = 0

@@ -4,6 +4,7 @@ Errors of the user are one message and exit code 1; progress is one line a commi
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,7 +61,11 @@ def train_tokenizer(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=Path, required=True, help="the tokenizer.json to write")
     parser.add_argument("--vocabulary", type=int, default=8192, help="tokens")
     options = parser.parse_args(arguments)
-    _guarded(lambda: print(train(_config(options), options.dump, options.to, options.vocabulary)))
+    _guarded(
+        lambda: sys.stdout.write(
+            json.dumps(train(_config(options), options.dump, options.to, options.vocabulary)) + "\n"
+        )
+    )
 
 
 class Lines:

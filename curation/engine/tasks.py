@@ -5,11 +5,11 @@ A task reads committed files, or rows of the `warc` source, in record order and 
 sums outcomes, checks that nothing was lost, and commits.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +330,13 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
     settings = context.config.fingerprint
     spec = MinHashSpec(settings.bands, settings.rows, settings.ngram, settings.seed)
     writers = _Writers(context, f"{part.number:05d}", task_id, ("signatures",))
-    for rows in _scan(part, "documents", ["doc_id", "text", "num_bytes"], context.lake, context.config.engine.batch_rows):
+    for rows in _scan(
+        part,
+        "documents",
+        ["doc_id", "text", "num_bytes"],
+        context.lake,
+        context.config.engine.batch_rows,
+    ):
         prints = fingerprint(rows["text"].combine_chunks(), spec)
         writers.write(
             "signatures",
@@ -360,10 +366,14 @@ def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
     """Measure every retained document of a file."""
     outcome = Outcome()
     writers = _Writers(context, f"{part.number:05d}", task_id, ("signals",))
-    duplicates = _read_between(
-        part, "documents", "duplicates", ["doc_id"], context.lake
-    )["doc_id"]
-    for rows in _scan(part, "documents", ["doc_id", "lang", "text", "num_bytes"], context.lake, context.config.engine.batch_rows):
+    duplicates = _read_between(part, "documents", "duplicates", ["doc_id"], context.lake)["doc_id"]
+    for rows in _scan(
+        part,
+        "documents",
+        ["doc_id", "lang", "text", "num_bytes"],
+        context.lake,
+        context.config.engine.batch_rows,
+    ):
         rows = rows.filter(pc.invert(pc.is_in(rows["doc_id"], duplicates)))
         if rows.num_rows == 0:
             continue
@@ -394,8 +404,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         config.ingest.blocked_paths,
     )
     domain_rules = [
-        domains.DomainRule(domain.name, domain.hosts, domain.languages)
-        for domain in config.domains
+        domains.DomainRule(domain.name, domain.hosts, domain.languages) for domain in config.domains
     ]
     writers = _Writers(context, f"{part.number:05d}", task_id, ("kept", "rejects", "edits"))
     pages = _read_between(
@@ -507,7 +516,7 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
     """Tokenize the edited text of every kept document of a file."""
     outcome = Outcome()
     path = context.config.encode.tokenizer
-    encoder = _tokenizer(path, context.artifacts[path])
+    encoder = tokenizers.load_once(path, context.artifacts[path])
     writers = _Writers(context, f"{part.number:05d}", task_id, ("tokens",))
     for rows in edited_documents(part, context.lake, context.config.engine.batch_rows):
         text = rows["text"].combine_chunks()
@@ -548,12 +557,6 @@ def edited_documents(part: Part, lake: str, batch_rows: int) -> Iterator[pa.Tabl
         text = rows["text"].combine_chunks()
         edited = quality_edits.apply_edits(text, _edits_of(rows["doc_id"], edits))
         yield kept_rows.append_column("text", edited)
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(path: str, sha256: str) -> tokenizers.Tokenizer:
-    """Load a tokenizer once per Python worker."""
-    return tokenizers.load(path, sha256)
 
 
 def _edits_of(doc_id: pa.ChunkedArray, edits: pa.Table) -> pa.Array:
@@ -612,13 +615,14 @@ def _read_between(
 ) -> pa.Table:
     """Read the rows of a table whose doc_id lies in the range of the guide's files."""
     empty = pa.schema([TABLES[table].field(name) for name in columns]).empty_table()
-    ranges = [(f.first_doc_id, f.last_doc_id) for f in part.files.get(guide, ())]
+    ranges = [entry.id_range() for entry in part.files.get(guide, ())]
     if not ranges:
         return empty
     first, last = min(r[0] for r in ranges), max(r[1] for r in ranges)
     found = [empty]
     for entry in part.files.get(table, ()):
-        if entry.last_doc_id >= first and entry.first_doc_id <= last:
+        entry_first, entry_last = entry.id_range()
+        if entry_first <= last and first <= entry_last:
             found.append(
                 pq.read_table(
                     Path(lake, entry.path),
@@ -628,6 +632,16 @@ def _read_between(
                 )
             )
     return pa.concat_tables(found)
+
+
+def sorted_runs(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Cut batches, sorted by their first column, where its value changes."""
+    for batch in batches:
+        values = batch.column(0).to_numpy()
+        cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+        for start, stop in itertools.pairwise(cuts):
+            if stop > start:
+                yield int(values[start]), batch.slice(start, stop - start)
 
 
 def _count_rejects(outcome: Outcome, rejected: pa.Table) -> None:
@@ -640,5 +654,7 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _sum_by(names: pa.ChunkedArray, values: pa.Array) -> dict[str, int]:
-    table = pa.table({"name": names, "value": values}).group_by("name").aggregate([("value", "sum")])
+    table = (
+        pa.table({"name": names, "value": values}).group_by("name").aggregate([("value", "sum")])
+    )
     return dict(zip(table["name"].to_pylist(), table["value_sum"].to_pylist(), strict=True))

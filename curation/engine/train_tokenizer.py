@@ -30,9 +30,7 @@ def train(config: Config, dumps: Sequence[str], to: Path, vocabulary: int) -> di
     return tokenizer.train(texts, vocabulary, to)
 
 
-def _texts(
-    lake: Lake, slices: Sequence[tuple[str, str]], batch_rows: int
-) -> Iterator[list[str]]:
+def _texts(lake: Lake, slices: Sequence[tuple[str, str]], batch_rows: int) -> Iterator[list[str]]:
     for dump, slice in slices:
         inputs = [f"ingest/{dump}/{slice}", f"filter/{dump}/{slice}"]
         for part in parts_of(lake, inputs, "documents", slice):

@@ -1,13 +1,15 @@
 """Words and normalising: the one segmentation that shingles and quality signals share.
 
-A text is read as code points. Two tables, frozen in `unicode_words.npz` so that no machine's Unicode
-version can change a signature, say what each code point is (KIND) and what it is folded to (FOLD):
-lower case, compatibility form, no diacritics, ASCII digits. A word is a run of WORD code points;
-a SINGLE code point (CJK ideographs, kana, scripts written without spaces) is a word by itself.
+A text is read as code points. Two tables, frozen in `unicode_words.npz` so that no machine's
+Unicode version can change a signature, say what each code point is (KIND) and what it is folded to
+(FOLD): lower case, compatibility form, no diacritics, ASCII digits. A word is a run of WORD code
+points; a SINGLE code point (CJK ideographs, kana, scripts written without spaces) is a word by
+itself.
 """
 
 import unicodedata
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +115,7 @@ def utf8_buffers(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def decode(buffer: UInt8Array, i: int, end: int) -> tuple[int, int]:
+def decode(buffer: UInt8Array, i: int, end: int) -> tuple[Any, int]:
     """Return the code point at byte i and where the next one starts.
 
     A byte that does not begin a well-formed character is U+FFFD, one byte long; so the kernel

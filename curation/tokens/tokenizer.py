@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -125,6 +126,12 @@ def load(path: str | Path, sha256: str | None = None) -> Tokenizer:
     # One task is one core: a Spark worker must not start a thread per core of the machine.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return Tokenizer(model, digest, model.get_vocab_size(), eos_id)
+
+
+@lru_cache(maxsize=2)
+def load_once(path: str, sha256: str) -> Tokenizer:
+    """Load a tokenizer, once per process: what a worker calls for every batch."""
+    return load(path, sha256)
 
 
 def encode(text: pa.Array, tokenizer: Tokenizer) -> pa.ListArray:
