@@ -98,6 +98,8 @@ def utf8_buffers(
         array = array.combine_chunks()
         if isinstance(array, pa.ChunkedArray):  # pyarrow returns one for zero chunks
             array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if pa.types.is_null(array.type):  # an untyped NULL in SQL
+        array = array.cast(pa.string())
     if pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type):
         dtype: type[np.signedinteger] = np.int64
     elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
