@@ -131,7 +131,7 @@ class EncodeConfig:
     """The tokenizer, pinned."""
 
     tokenizer: str = setting("", "path of a tokenizer.json")
-    sha256: str = setting("", "its digest; empty pins whatever lies there at the first run")
+    sha256: str = setting("", "its digest; empty takes the file as it is and records its digest")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,33 +55,33 @@ def register(
 
 
 def _detect_language(path: str, sha256: str) -> Callable[..., Any]:
-    @F.arrow_udf(LANGUAGE_TYPE)
     def detect_language(text: pa.Array) -> pa.Array:
         return langid.detect(text, models.language_model(path, sha256))
 
-    return detect_language
+    return _arrow_udf(detect_language, LANGUAGE_TYPE)
 
 
 def _minhash(spec: MinHashSpec) -> Callable[..., Any]:
-    @F.arrow_udf("binary")
     def minhash(text: pa.Array) -> pa.Array:
         return fingerprint(text, spec).field("signature")
 
-    return minhash
+    return _arrow_udf(minhash, "binary")
 
 
 def _signals() -> Callable[..., Any]:
-    @F.arrow_udf(SIGNALS_TYPE)
     def signals(text: pa.Array, lang: pa.Array) -> pa.Array:
         return quality.signals(text, lang)
 
-    return signals
+    return _arrow_udf(signals, SIGNALS_TYPE)
 
 
 def _num_tokens(path: str, sha256: str) -> Callable[..., Any]:
-    @F.arrow_udf("int")
     def num_tokens(text: pa.Array) -> pa.Array:
         return tokenizers.num_tokens(text, tokenizers.load_once(path, sha256))
 
-    return num_tokens
+    return _arrow_udf(num_tokens, "int")
 
+
+def _arrow_udf(function: Callable[..., pa.Array], ddl: str) -> Callable[..., Any]:
+    made: Callable[..., Any] = F.arrow_udf(function, ddl)  # type: ignore[attr-defined]
+    return made  # PySpark has it since 4.1, its stubs do not

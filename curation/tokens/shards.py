@@ -238,10 +238,13 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of the manifest as canonical JSON: what names the dataset."""
-        canonical = json.dumps(
-            self.as_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        """The sha256 of the manifest as canonical JSON: what names the dataset.
+
+        lake_keys are left out: they hold paths and times of one machine, and the same dataset has
+        one name on all.
+        """
+        content = {name: value for name, value in self.as_dict().items() if name != "lake_keys"}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:

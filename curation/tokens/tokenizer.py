@@ -8,8 +8,8 @@ and letters. Unlike theirs the alphabet holds all 256 bytes, so every text can b
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
