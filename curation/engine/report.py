@@ -59,7 +59,7 @@ FATES = {
     "encode": "rejected at encode",
 }
 FIGURE_WIDTH = 5.4  # inches, 518 CSS pixels: on a phone its text is still 9 pixels high
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.0,
     "font.family": ["sans-serif"],
@@ -411,7 +411,7 @@ def _domains(flow: Funnel) -> list[tuple[str, int, int | None, float | None]]:
 
 
 def _releases(config: Config) -> list[Mapping[str, Any]]:
-    releases = []
+    releases: list[Mapping[str, Any]] = []
     for name in config.release:
         folder = Path(config.shards) / name
         if (folder / MANIFEST_NAME).exists():
@@ -446,9 +446,8 @@ def _pairs(lake: Lake, quality: BruteForce) -> Mapping[str, Sequence[Mapping[str
     """Return the first wrong and missed pairs with their URLs."""
     chosen = {"wrong": quality.wrong[:MAX_PAIRS], "missed": quality.missed[:MAX_PAIRS]}
     ids = sorted({id for pairs in chosen.values() for p in pairs for id in (p.doc_id, p.twin_id)})
-    rows = lake.table("documents").to_table(
-        columns=["doc_id", "url"], filter=pc.field("doc_id").isin(ids)
-    )
+    is_named = pc.field("doc_id").isin(ids)
+    rows = lake.table("documents").to_table(columns=["doc_id", "url"], filter=is_named)
     urls = dict(zip(rows["doc_id"].to_pylist(), rows["url"].to_pylist(), strict=True))
     return {
         kind: [

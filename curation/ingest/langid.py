@@ -25,7 +25,7 @@ def detect(text: pa.Array, model: LanguageModel) -> pa.StructArray:
 
     Null for a null text and for one with only white space in its first 2,000 characters. The
     score lies in 0..1 (fastText's float sums reach 1.00006). Cost: one Python string per document,
-    as the library wants it; COST
+    as the library wants it; about 3,000 documents of 2,000 characters a second and core.
     """
     head = pc.utf8_slice_codeunits(text, 0, MAX_CHARACTERS)
     # the model refuses newlines; other line breaks are words to it

@@ -117,8 +117,8 @@ def read_records(
     not decode stays as it is. The last rows count records of other types (see RECORD_SCHEMA).
 
     Damage never raises (rules: see the module). Raises InputMissing when there is no such file and
-    OSError when the medium fails. Memory: one batch and one record. Cost: about 100 MB of text/s/core, half of
-    it zlib.
+    OSError when the medium fails. Memory: one batch and one record. Cost: about 100 MB of text a
+    second and core, half of it spent in zlib.
     """
     return _batches(_with_stream(source, _WarcRows(max_record_bytes).rows), batch_bytes, batch_rows)
 

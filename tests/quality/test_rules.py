@@ -16,7 +16,7 @@ from curation.quality.signals import SIGNALS_SCHEMA, signals
 
 ALL = load_rules(["gopher", "c4"], {})
 
-# Rae et al. 2021, section A1.1 and table A1; Raffel et al. 2020, section 2.2 (first version)
+# Rae et al. 2021, section A1.1 and table A1; Raffel et al. 2020, section 2.2 as FineWeb sets it
 PUBLISHED = {
     ("num_words", "min"): 50,
     ("num_words", "max"): 100_000,

@@ -41,6 +41,7 @@ FRAGMENTS = st.sampled_from(
         *("#", "{", "- ", "* ", "•", "->", "|", "\u200b", "\ufeff", "\ufffd", "\ue000"),
         "the cat sat on the mat and that was that ",
         "文字在这里有和的以不了是",
+        'he said "stop." then (he left.) and so on? ',
     ]
 )
 TEXTS = st.lists(FRAGMENTS, max_size=60).map("".join) | st.text(max_size=60)
@@ -259,6 +260,8 @@ def test_small_texts_divide_by_nothing(text: str) -> None:
         ("one two three four", "en", {"top_2gram_char_fraction": 0.0}),
         # "ha ha" occurs twice, overlapping: three words of four, six characters of eight
         ("ha ha ha no", "en", {"top_2gram_char_fraction": 0.75}),
+        # a stop may be followed by closing quotes, and only white space lets it end a sentence
+        ('He said "stop." Then (he left.) And so on', "en", {"num_c4_sentences": 3}),
         ("One. Two! Is pi 3.14? See example.com", "en", {"num_c4_sentences": 4}),
         ("一二三四五。六七八九十\uff01十一", "zh", {"num_c4_sentences": 3}),
     ],
