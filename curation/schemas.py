@@ -68,8 +68,8 @@ KEPT = pa.schema(
     [
         ("doc_id", pa.int64()),
         ("domain", pa.string()),
-        ("num_chars", pa.int64()),
-        ("num_bytes", pa.int64()),
+        ("num_chars", pa.int64()),  # before edits
+        ("num_bytes", pa.int64()),  # after edits
     ]
 )
 

@@ -21,6 +21,7 @@ from curation.identity import first_doc_id
 
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
+UInt64Array = npt.NDArray[np.uint64]
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -138,7 +139,7 @@ def _deduplicated(lake: Lake, config: Config) -> list[str]:
 
 def _shingles(
     lake: Lake, config: Config, dumps: list[str]
-) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
+) -> tuple[Int64Array, UInt64Array, Int64Array, Int64Array]:
     """Return ids in order, all shingle hashes, offsets into them, and the first id in scope.
 
     The scope of a document is a run of dumps that ends with its own, and ids sort by dump: so it
@@ -146,7 +147,8 @@ def _shingles(
     """
     settings = config.fingerprint
     spec = MinHashSpec(settings.bands, settings.rows, settings.ngram, settings.seed)
-    ids, hashes, counts, scope_ids = ([np.empty(0, np.int64)] for _ in range(4))
+    ids, counts, scope_ids = ([np.empty(0, np.int64)] for _ in range(3))
+    hashes = [np.empty(0, np.uint64)]
     for dump in dumps:
         documents = lake.table("documents", dump=dump).to_table(columns=["doc_id", "text"])
         documents = documents.sort_by("doc_id")
@@ -155,7 +157,7 @@ def _shingles(
         in_scope = [*dumps_in_scope(config, dump), dump]
         first = first_doc_id(config.dump_ordinal(in_scope[0]), 0)
         ids.append(own)
-        hashes.append(sets.values.to_numpy())
+        hashes.append(sets.values.to_numpy().view(np.uint64))  # they are sorted without sign
         counts.append(np.diff(sets.offsets.to_numpy()).astype(np.int64))
         scope_ids.append(np.full(len(own), first))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
@@ -215,7 +217,7 @@ def _most_similar(
 
 @njit(cache=True, nogil=True)
 def _jaccard_of_pairs(
-    hashes: Int64Array, offsets: Int64Array, left: Int64Array, right: Int64Array
+    hashes: UInt64Array, offsets: Int64Array, left: Int64Array, right: Int64Array
 ) -> Float64Array:
     similarity = np.empty(len(left), np.float64)
     for pair in range(len(left)):
@@ -227,7 +229,7 @@ def _jaccard_of_pairs(
 
 
 @njit(cache=True, nogil=True)
-def _jaccard(left: Int64Array, right: Int64Array) -> float:
+def _jaccard(left: UInt64Array, right: UInt64Array) -> float:
     i = j = num_common = 0
     while i < len(left) and j < len(right):
         if left[i] == right[j]:

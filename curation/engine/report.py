@@ -76,6 +76,9 @@ STYLE: dict[Any, Any] = {
     "xtick.labelcolor": "black",
     "ytick.labelcolor": "black",
     "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.2,
 }
 
 
@@ -93,7 +96,7 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": _num, "percent": _percent, "size": _size, "seconds": _seconds}
+    environment.filters |= {"num": _num, "percent": _percent, "size": _size, "rounded": _rounded}
     quality = measure(lake, config, MAX_DOCUMENTS) if lake.records("dedup") else None
     page = environment.get_template("report.html.jinja").render(
         version=__version__,
@@ -251,7 +254,7 @@ def _draw_funnel(flow: Funnel, rows: Sequence[Flow]) -> Callable[[Axes], None]:
                 va="center",
             )
         _bars(axes, labels, max(starts), "documents", room=0.3)
-        axes.figure.legend(loc="outside upper left", ncols=3, fontsize=9)
+        axes.figure.legend(loc="outside upper left", ncols=4)
 
     return draw
 
@@ -388,7 +391,7 @@ def _draw_reasons(reasons: Sequence[Reason]) -> Callable[[Axes], None]:
                 )
         labels = [_label(reason.rule) for reason in reasons]
         _bars(axes, labels, max(r.num_documents for r in reasons), "documents", room=0.2)
-        axes.figure.legend(loc="outside upper left", ncols=3, fontsize=9)
+        axes.figure.legend(loc="outside upper left", ncols=4)
 
     return draw
 
@@ -437,7 +440,7 @@ def _draw_mixture(domains: Sequence[tuple[str, Any, float]]) -> Callable[[Axes],
         axes.barh(below, realised, 0.36, color=COLORS["kept"], label="realised")
         labels = [_label(domain) for domain, _, _ in domains]
         _bars(axes, labels, max(target + realised), "share of the tokens, %", room=0.05)
-        axes.figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+        axes.figure.legend(loc="outside upper left", ncols=2)
 
     return draw
 
@@ -536,6 +539,11 @@ def _num(value: int) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _rounded(value: str) -> str:
+    """Shorten a decimal number; anything else stays."""
+    return f"{float(value):.6g}" if re.fullmatch(r"[0-9]+\.[0-9]+", value) else value
 
 
 def _size(num_bytes: float) -> str:

@@ -448,10 +448,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
                     domain_rules,
                     config.default_domain,
                 ),
-                "num_chars": pc.subtract(
-                    kept_signals["num_chars"].cast(pa.int64()),
-                    _cut(kept_signals, "num_c4_bytes_cut", False),
-                ),
+                "num_chars": kept_signals["num_chars"].cast(pa.int64()),
                 "num_bytes": pc.subtract(kept_rows["num_bytes"], num_cut),
             }
         )

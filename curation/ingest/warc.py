@@ -8,7 +8,7 @@ member, sometimes not compressed. Members are inflated here, so that every posit
 maps to one in the file; FastWARC reads the records out of the text. Rules for damage:
 
 1. A record is complete when all bytes that its Content-Length announces are there. A complete
-   record is kept, except one that is alone in a member whose checksum fails.
+   record is kept, except one alone in a member whose checksum fails or is cut off.
 2. What does not belong to a complete record is a lost range: from the first byte lost to the next
    gzip member (in an uncompressed file: line) that starts a WARC record, or to the end of the
    file. One row per range, however many records it held; it takes one record ordinal.
@@ -236,6 +236,10 @@ class _WarcRows:
             start = None
             if damaged_at is not None:
                 start = _find_record(stream, damaged_at + 1, compressed)
+            if damaged_at is not None and start is None and self.num_complete == 0:
+                # what the file seems to be rests on its first bytes alone: they may be the damage
+                compressed = not compressed
+                start = _find_record(stream, damaged_at + 1, compressed)
         if self.num_complete == 0:
             if self.lost is None:
                 self._lose(0, 0, "empty", None)
@@ -281,19 +285,21 @@ class _WarcRows:
 
         # No further record: was the last one complete, and is anything left behind it?
         if current is not None:
-            alone = current.starts_member and current.offset == text.member_offset
-            if current.end > text.num_bytes or (text.damage == "corrupt" and alone):
+            rest = text.skip_blank(current.end)
+            is_alone = (
+                current.starts_member
+                and current.offset == text.member_offset
+                and not text.begins_record(rest)
+            )
+            if current.end > text.num_bytes or (text.damage is not None and is_alone):
                 url = current.row.url if current.row is not None else None
                 self._lose(current.ordinal, current.offset, text.damage or "truncated", url)
                 return current.offset
-            rest = text.skip_blank(current.end)
             yield from self._complete(current, *text.locate(rest), first_offset)
-            if rest == text.num_bytes and (text.damage is None or alone):
-                return None  # alone: a cut in the trailer of its member costs no record
         else:
             rest = text.skip_blank(0)
-            if rest == text.num_bytes and text.damage is None:
-                return None
+        if rest == text.num_bytes and text.damage is None:
+            return None
         offset = text.damage_offset(rest)
         self._lose(self.next_ordinal, offset, text.why_lost(rest), None)
         return offset
@@ -377,7 +383,7 @@ def _row(
     return _Row(
         *place,
         headers.status_code if headers.status_code <= MAX_INT16 else None,
-        record.http_content_type or None,
+        (record.http_content_type or "").lower() or None,
         (record.http_charset or "").strip("\"' ") or None,
         payload,
         error="record_too_large" if payload is None else None,
@@ -493,11 +499,16 @@ class _Text(RawIOBase):
         rest = self._after(position)
         return position + len(rest) - len(rest.lstrip(b"\r\n"))
 
+    def begins_record(self, position: int) -> bool:
+        """Return whether there is text at `position` that could begin a record."""
+        rest = self._after(position)
+        return bool(rest) and rest[: len(RECORD_MAGIC)] == RECORD_MAGIC[: len(rest)]
+
     def why_lost(self, position: int) -> str:
         """Return why no record could be read at `position`."""
         rest = self._after(position)
-        begins_record = rest[: len(RECORD_MAGIC)] == RECORD_MAGIC[: len(rest)]
-        if begins_record and self.ended and HEADER_END not in rest and b"\n\n" not in rest:
+        has_header = HEADER_END in rest or b"\n\n" in rest
+        if self.begins_record(position) and self.ended and not has_header:
             return self.damage or "truncated"
         return "malformed"
 
