@@ -438,7 +438,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         kept_rows = rows.filter(stays)
         kept_signals = measured.filter(stays)
         cuts = _cuts(kept_signals, config.filter.cut_lines)
-        num_cut = _cut(kept_signals, "num_c4_bytes_cut", config.filter.cut_lines)
+        num_cut = _num_bytes_cut(kept_signals, config.filter.cut_lines)
         kept = pa.table(
             {
                 "doc_id": kept_rows["doc_id"],
@@ -484,10 +484,10 @@ def _cuts(measured: pa.Table, enabled: bool) -> pa.Array:
     return pa.array([[]] * len(cuts), pa.list_(SPAN))
 
 
-def _cut(measured: pa.Table, signal: str, enabled: bool) -> pa.ChunkedArray | pa.Array:
-    """Return how much the line cuts take from every row."""
+def _num_bytes_cut(measured: pa.Table, enabled: bool) -> pa.ChunkedArray | pa.Array:
+    """Return how many bytes the line cuts take from every row."""
     if enabled:
-        return measured[signal].cast(pa.int64())
+        return measured["num_c4_bytes_cut"].cast(pa.int64())
     return pa.array(np.zeros(measured.num_rows, np.int64))
 
 

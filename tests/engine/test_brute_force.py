@@ -27,7 +27,7 @@ OTHER_WORDS = "alpha beta gamma delta"
 
 
 def test_a_missed_and_a_wrong_pair_are_found(tmp_path: Path) -> None:
-    """Sets of single words: 9 of 10 are missed at 0.8; 7 of 11 were removed, wrongly; a copy is fine."""
+    """Sets of single words: 9 of 10 missed at 0.8; 7 of 11 wrongly removed; a copy is fine."""
     config = make_config(tmp_path, ["A", "B"], ngram=1)
     a, b = first_doc_id(0, 0), first_doc_id(1, 0)
     lake = make_lake(

@@ -307,6 +307,14 @@ def test_a_broken_first_record_does_not_hide_the_others():
         assert [row["payload"] for row in records[1:]] == payloads[1:]
 
 
+@pytest.mark.parametrize("head", [b"WARC/1.0\r\n", b"\x1f\x8b\x08\x00"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_damage_that_looks_like_the_other_form_hides_nothing(compressed, head):
+    data, payloads, _ = archive(3, compressed=compressed)
+    records, _ = rows(head + data[len(head) :])
+    assert [row["payload"] for row in records][-2:] == payloads[1:]
+
+
 @pytest.mark.parametrize("length", ["abc", "-5", str(10**30), None])
 def test_a_record_without_a_usable_length_is_lost(length):
     good = one_record(b"text", "conversion")
