@@ -109,7 +109,7 @@ def corpora(draw: st.DrawFn) -> tuple[list[list[str]], Removed]:
     return dumps, removed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     corpus=corpora(),
     scope=st.sampled_from(["global", "dump", "window"]),

@@ -49,9 +49,11 @@ def run(payloads, charset=None, content_type=None, **options):
 
 
 def demo_records():
+    """Yield (dump, record) of every page of the demo dumps."""
     for path in sorted(DUMPS.glob("*.warc.gz")):
         for batch in read_records(str(path)):
-            yield from (row for row in batch.to_pylist() if row["payload"] is not None)
+            rows = [row for row in batch.to_pylist() if row["payload"] is not None]
+            yield from ((path.name.rpartition("-")[0], row) for row in rows)
 
 
 def token_f1(found, expected):
@@ -60,28 +62,17 @@ def token_f1(found, expected):
     return 2 * common / max(1, sum(found.values()) + sum(expected.values()))
 
 
-# --- main text -------------------------------------------------------------------------------------
+# --- main text -----------------------------------------------------------------------------------
 
 
 def test_resiliparse_gives_the_published_text_of_the_demo():
     with gzip.open(DUMPS / "docs.jsonl.gz", "rt") as lines:
         published = {(doc["dump"], doc["url"]): doc["text"] for doc in map(json.loads, lines)}
-    records = list(demo_records())
-    found = run([row["payload"] for row in records], "utf-8", "text/html", engine="resiliparse")
-    texts = {}
-    for row, result in zip(records, found, strict=True):
-        texts.setdefault(row["url"], []).append(result["text"] or "")
-    expected = {}
-    for (_, url), text in sorted(published.items()):
-        expected.setdefault(url, []).append(text)
-    scores = [
-        max(token_f1(text, other) for other in texts[url])
-        for url, originals in expected.items()
-        for text in originals
-    ]
-    assert len(scores) == 880
-    # the published text keeps alternative texts of images, which are no part of ours
-    assert sum(scores) / len(scores) > 0.97
+    records = list(demo_records())[::4]
+    found = run([row["payload"] for _, row in records], "utf-8", "text/html", engine="resiliparse")
+    assert len(records) == 220
+    for (dump, row), result in zip(records, found, strict=True):
+        assert words(result["text"] or "") == words(published[dump, row["url"]]), row["url"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -95,8 +86,8 @@ def test_title_and_main_text(engine):
 
 @needs_gold
 @pytest.mark.parametrize(
-    # floors 0.03 under what the libraries' authors and peers report on the set (0.958 for
-    # trafilatura); resiliparse trades accuracy for speed
+    # the benchmark's authors report 0.958 for trafilatura on all of its pages, and 0.934 for the
+    # next best tool; a fault of ours (encoding, settings) costs more than these margins
     ("engine", "floor"),
     [("trafilatura", 0.92), ("resiliparse", 0.88)],
 )
@@ -104,18 +95,19 @@ def test_accuracy_on_news_articles(engine, floor):
     folder = Path(GOLD) / "extraction-scrapinghub-a"
     with gzip.open(folder / "ground-truth.jsonl.gz", "rt") as lines:
         gold = [json.loads(line) for line in lines][:30]
-    pages = [gzip.open(folder / "html" / f"{page['id']}.html.gz").read() for page in gold]
+    files = [folder / "html" / f"{page['id']}.html.gz" for page in gold]
+    pages = [gzip.decompress(file.read_bytes()) for file in files]
     found = run(pages, engine=engine)
     scores = [token_f1(f["text"], g["articleBody"]) for f, g in zip(found, gold, strict=True)]
     assert sum(scores) / len(scores) > floor
 
 
-# --- laws ------------------------------------------------------------------------------------------
+# --- laws ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pages_do_not_influence_each_other(engine):
-    pages = [row["payload"] for row in demo_records()][:24]
+    pages = [row["payload"] for _, row in demo_records()][:24]
     pages = [*pages, None, b"", *pages[:6], PAGE.encode()]  # copies: a stateful engine drops them
     whole = run(pages, engine=engine)
     array = pa.array(pages, pa.binary())
@@ -149,7 +141,7 @@ def test_any_payload_gives_text_or_a_reason(engine, payload):
         assert normalise(found["text"]) == found["text"]
 
 
-# --- payloads that are no page ---------------------------------------------------------------------
+# --- payloads that are no page -------------------------------------------------------------------
 
 JUNK = random.Random(0)
 
@@ -214,7 +206,7 @@ def test_an_exception_of_the_parser_is_a_reason(monkeypatch):
     assert found["error"] == "parser_error:RecursionError"
 
 
-# --- encodings -------------------------------------------------------------------------------------
+# --- encodings -----------------------------------------------------------------------------------
 
 CHINESE = "<html><head>{}<title>题</title></head><body><p>" + "这是中文页面的正文。" * 20
 
@@ -226,9 +218,13 @@ def test_the_header_names_the_encoding(encoding):
 
 
 @pytest.mark.parametrize(
-    "mark,encoding",
-    [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")],
-)  # fmt: skip
+    ("mark", "encoding"),
+    [
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ],
+)
 def test_a_byte_order_mark_overrules_the_header(mark, encoding):
     page = CHINESE.format("")
     assert decode(mark + page.encode(encoding), "iso-8859-1") == page
@@ -287,7 +283,7 @@ def test_files_in_legacy_encodings():
     assert right / (right + wrong) > 0.9
 
 
-# --- text ------------------------------------------------------------------------------------------
+# --- text ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from curation.ingest.langid import LANGUAGE_TYPE, MAX_CHARACTERS, detect
 ARTICLE_1 = {
     "en": "All human beings are born free and equal in dignity and rights. They are endowed with "
     "reason and conscience and should act towards one another in a spirit of brotherhood.",
-    "zh": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。",
+    "zh": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应以兄弟关系的精神相对待。",  # noqa: RUF001
     "fr": "Tous les êtres humains naissent libres et égaux en dignité et en droits. Ils sont doués "
     "de raison et de conscience et doivent agir les uns envers les autres dans un esprit de "
     "fraternité.",
-    "ru": "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+    "ru": "Все люди рождаются свободными и равными в своем достоинстве и правах.",  # noqa: RUF001
     "ja": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
 }
 

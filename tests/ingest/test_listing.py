@@ -14,10 +14,9 @@ from curation.ingest.listing import InputFile, freeze, list_inputs
 @pytest.fixture
 def tree(tmp_path):
     """A folder with archives, data, and files that are neither."""
-    for name in (
-        "b.warc.gz", "a.warc", "sub/c.warc.gz", "sub/d.warc.wet.gz", "e.warc.gz.tmp", "f.warc.part",
-        ".hidden.warc.gz", ".git/g.warc.gz", "README.md", "docs.jsonl.gz", "x.parquet", "UP.WARC.GZ",
-    ):  # fmt: skip
+    taken = "b.warc.gz a.warc sub/c.warc.gz sub/d.warc.wet.gz UP.WARC.GZ"
+    unfinished = "e.warc.gz.tmp f.warc.part .hidden.warc.gz .git/g.warc.gz"
+    for name in f"{taken} {unfinished} README.md docs.jsonl.gz x.parquet".split():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(name.encode())
@@ -96,7 +95,7 @@ def test_an_entry_that_yields_nothing_is_named(tmp_path, entry, message):
 def test_no_entry_and_a_url_are_refused():
     with pytest.raises(InputMissing, match="no input is configured"):
         list_inputs([])
-    with pytest.raises(InputMissing, match="https://e.com/a.warc.gz is a URL"):
+    with pytest.raises(InputMissing, match=r"https://e\.com/a\.warc\.gz is a URL"):
         list_inputs(["https://e.com/a.warc.gz"])
 
 

@@ -1,0 +1,227 @@
+"""Measure our kernels against their peers, both sides in one run: `make bench`.
+
+    python tests/bench/run.py [NAME ...]     measure all, or these
+    python tests/bench/run.py --table        print the stored results as a Markdown table
+
+Sides alternate for ROUNDS rounds after one of warm-up; the figure of a side is the median of its
+rounds, in process CPU seconds of one thread. Results go to bench.json beside this file.
+"""
+
+import argparse
+import gzip
+import io
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasketch
+import pyarrow as pa
+import trafilatura
+from resiliparse.extract.html2text import extract_plain_text
+from warcio.archiveiterator import ArchiveIterator
+
+from curation import models
+from curation.config import DEFAULT_LANGUAGE_MODEL
+from curation.dedup.minhash import MinHashSpec, fingerprint, shingles
+from curation.ingest import extract, langid, warc
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+DUMPS = sorted((ROOT / "tests" / "data" / "dumps").glob("*.warc.gz"))
+ROUNDS = 5
+
+
+class Measurement(NamedTuple):
+    """Two sides that do the same work on n things."""
+
+    ours: Callable[[], Any]
+    peer: Callable[[], Any]
+    unit: str
+    n: int
+    peer_name: str
+    repeats: int = 1  # how many times as much our side does
+
+
+def pages(limit: int) -> list[bytes]:
+    found = []
+    for path in DUMPS:
+        for batch in warc.read_records(path):
+            found += [payload for payload in batch["payload"].to_pylist() if payload]
+    return found[:: max(1, len(found) // limit)][:limit]
+
+
+def texts() -> list[str]:
+    with gzip.open(ROOT / "tests" / "data" / "dumps" / "docs.jsonl.gz", "rt") as lines:
+        return [json.loads(line)["text"] for line in lines]
+
+
+def extraction(engine: str, peer: Callable[[str], Any], limit: int) -> Measurement:
+    payloads = pages(limit)
+    decoded = [payload.decode("utf-8", "replace") for payload in payloads]
+    array = pa.array(payloads, pa.binary())
+    charset = pa.array(["utf-8"] * len(payloads), pa.string())
+    kind = pa.array(["text/html"] * len(payloads), pa.string())
+    return Measurement(
+        lambda: extract.extract(array, charset, kind, engine=engine),
+        lambda: [peer(page) for page in decoded],
+        "pages/s/core",
+        len(payloads),
+        f"{engine}, called directly on decoded pages",
+    )
+
+
+def extract_trafilatura() -> Measurement:
+    return extraction(
+        "trafilatura",
+        lambda page: trafilatura.extract(page, include_comments=False, deduplicate=False),
+        60,
+    )
+
+
+def extract_resiliparse() -> Measurement:
+    return extraction("resiliparse", lambda page: extract_plain_text(page, main_content=True), 400)
+
+
+def minhash_vs_datasketch() -> Measurement:
+    spec = MinHashSpec()
+    documents = texts()[::8]
+    array = pa.array(documents * 20)  # once is too short to time
+
+    def peer() -> None:
+        for document in documents:
+            sketch = datasketch.MinHash(num_perm=spec.num_perm, seed=1, scheme="affine32")
+            sketch.update_batch(set(shingles(document, spec)))
+
+    return Measurement(
+        lambda: fingerprint(array, spec),
+        peer,
+        "documents/s/core",
+        len(documents),
+        "datasketch 2.0 affine32 with its SHA-1, shingles of the same words in plain Python",
+        repeats=20,
+    )
+
+
+def warc_read_vs_warcio() -> Measurement:
+    def peer() -> None:
+        for path in DUMPS:
+            with path.open("rb") as file:
+                for record in ArchiveIterator(file):
+                    if record.rec_type == "response":
+                        record.content_stream().read()
+
+    return Measurement(
+        lambda: [list(warc.read_records(path)) for path in DUMPS],
+        peer,
+        "responses/s/core",
+        len(pages(10**9)),
+        "warcio ArchiveIterator, payloads read",
+    )
+
+
+def langid_vs_raw_fasttext() -> Measurement:
+    model = models.language_model(DEFAULT_LANGUAGE_MODEL, models.sha256(DEFAULT_LANGUAGE_MODEL))
+    documents = [text[:2000] for text in texts()]
+    lines = [text.replace("\n", " ") for text in documents]
+    array = pa.array(documents)
+    return Measurement(
+        lambda: langid.detect(array, model),
+        lambda: [model.f.predict(line, 1, 0.0, "strict") for line in lines],
+        "documents/s/core",
+        len(documents),
+        "fastText's own predict on the same lines",
+    )
+
+
+MEASUREMENTS = {
+    function.__name__: function
+    for function in (
+        extract_trafilatura,
+        extract_resiliparse,
+        minhash_vs_datasketch,
+        warc_read_vs_warcio,
+        langid_vs_raw_fasttext,
+    )
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--table", action="store_true", help="print the stored results")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in MEASUREMENTS:
+            parser.error(f"there is no measurement {name!r}; there are {', '.join(MEASUREMENTS)}")
+    path = HERE / "bench.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    if not options.table:
+        for name in options.names or MEASUREMENTS:
+            results[name] = measure(name)
+            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    print(table(results), end="")
+
+
+def measure(name: str) -> dict[str, Any]:
+    measurement = MEASUREMENTS[name]()
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    for round_number in range(ROUNDS + 1):
+        for side, work in (("ours", measurement.ours), ("peer", measurement.peer)):
+            start = time.process_time()
+            work()
+            if round_number:
+                seconds[side].append(time.process_time() - start)
+    ours = measurement.n * measurement.repeats / statistics.median(seconds["ours"])
+    peer = measurement.n / statistics.median(seconds["peer"])
+    return {
+        "ours": round(ours, 1),
+        "peer": round(peer, 1),
+        "ratio": round(ours / peer, 2),
+        "unit": measurement.unit,
+        "peer_name": measurement.peer_name,
+        "n": measurement.n,
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": cpu(),
+        "command": f"python tests/bench/run.py {name}",
+    }
+
+
+def commit() -> str:
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    dirty = "+dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+    return git("rev-parse", "--short", "HEAD") + dirty
+
+
+def cpu() -> str:
+    for line in io.StringIO(Path("/proc/cpuinfo").read_text()):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        "| measurement | ours | peer | ratio | unit | peer is |",
+        "|---|---:|---:|---:|---|---|",
+    ]
+    rows += [
+        f"| `{name}` | {r['ours']:,} | {r['peer']:,} | {r['ratio']} | {r['unit']} "
+        f"| {r['peer_name']} |"
+        for name, r in sorted(results.items())
+    ]
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    main()
