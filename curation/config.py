@@ -50,7 +50,7 @@ class IngestConfig:
     slice_files: int = setting(500, "input files of a slice, the unit of a commit", low=1)
     extractor: str = setting(
         "resiliparse",
-        "HTML engine: resiliparse is more than 10 times as fast, trafilatura more accurate on articles",
+        "HTML engine: resiliparse is over 10 times as fast, trafilatura more accurate",
         choices=("resiliparse", "trafilatura"),
     )
     max_record_bytes: int = setting(
