@@ -1,0 +1,59 @@
+"""SQL functions and the data source equal the kernels they wrap."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curation.dedup.minhash import MinHashSpec, fingerprint
+from curation.ingest import warc
+from curation.quality.signals import signals
+from curation.tokens import tokenizer
+from udfs.functions import register
+
+pytestmark = pytest.mark.spark
+
+TOKENIZER = Path(__file__).parents[2] / "jobs" / "conf" / "demo-tokenizer.json"
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all.",
+    "数据库是按照数据结构来组织、存储和管理数据的仓库。",
+    None,
+]
+
+
+def test_functions_equal_their_kernels(spark) -> None:
+    register(spark, tokenizer=str(TOKENIZER))
+    rows = [(i, text, "en") for i, text in enumerate(TEXTS)]
+    spark.createDataFrame(rows, "id int, text string, lang string").createOrReplaceTempView("pages")
+    got = spark.sql(
+        "SELECT detect_language(text).code AS code, minhash(text) AS signature, "
+        "num_tokens(text) AS num_tokens, signals(text, lang).num_words AS num_words "
+        "FROM pages ORDER BY id"
+    ).collect()
+    text = pa.array(TEXTS)
+    assert [row.code for row in got] == ["en", "zh", None]
+    wanted = fingerprint(text, MinHashSpec()).field("signature").to_pylist()
+    assert [None if row.signature is None else bytes(row.signature) for row in got] == wanted
+    counted = tokenizer.num_tokens(text, tokenizer.load(TOKENIZER)).to_pylist()
+    assert [row.num_tokens for row in got] == counted
+    measured = signals(text, pa.array(["en"] * 3)).field("num_words").to_pylist()[:2]
+    assert [row.num_words for row in got[:2]] == measured
+    assert got[2].num_words is None
+
+
+def test_the_warc_source_reads_what_the_reader_reads(spark, cut: Path) -> None:
+    files = sorted(cut.glob("*.warc.gz"))
+    got = (
+        spark.read.format("warc").load(f"{cut}/*.warc.gz").orderBy("archive", "record_ordinal")
+    ).collect()
+    wanted = [
+        row
+        for path in files
+        for batch in warc.read_records(path)
+        for row in batch.to_pylist()
+        if row["num_other"] is None
+    ]
+    assert [(r.url, r.offset, bytes(r.payload)) for r in got] == [
+        (row["url"], row["offset"], row["payload"]) for row in wanted
+    ]
+    assert {Path(r.archive).name for r in got} == {path.name for path in files}
