@@ -219,7 +219,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # an unquoted string
+        value = text.strip()  # an unquoted string
     *parents, last = key.strip().split(".")
     node = tree
     for parent in parents:
@@ -232,7 +232,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _build(cls: Any, tree: Any, where: str) -> Any:
     """Make a dataclass of a TOML table; `where` is its dotted name for messages."""
     if not isinstance(tree, dict):
-        raise ConfigError(f"{where or 'the file'} must be a table, got {tree!r}")
+        raise ConfigError(f"{where.rstrip('.')} must be a table, got {tree!r}")
     known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}
     for key in tree:
         if key not in known:
@@ -279,7 +279,9 @@ def _convert_scalar(hint: type, value: Any, key: str, metadata: Mapping[str, Any
         raise ConfigError(f"{key} must be {hint.__name__}, got {value!r}")
     low, high = metadata.get("low"), metadata.get("high")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value != value or (low is not None and value < low):
+        if value != value:
+            raise ConfigError(f"{key} must be a number, got {value!r}; write one")
+        if low is not None and value < low:
             raise ConfigError(f"{key} must be at least {low:g}, got {value!r} ({metadata['doc']})")
         if high is not None and value > high:
             raise ConfigError(f"{key} must be at most {high:g}, got {value!r} ({metadata['doc']})")
@@ -314,22 +316,30 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
 
 def _check_together(config: Config) -> None:
     """Check what no single setting can show."""
+    for key in ("lake", "shards", "report"):
+        if not getattr(config, key):
+            raise ConfigError(f"{key} is empty; give it a path")
     names = [dump.name for dump in config.dumps]
     for name in names:
-        if not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] in "._":
-            raise ConfigError(
-                f"dump name {name!r} becomes a folder: use letters, digits, '-', '_' and '.', "
-                "not starting with '.' or '_'"
-            )
+        _check_folder_name("dump", name)
         if names.count(name) > 1:
             raise ConfigError(f"dump {name!r} is listed twice; give each dump a name of its own")
     if not names:
         raise ConfigError("dumps is empty; add a [[dumps]] table with name and inputs")
     known = {domain.name for domain in config.domains} | {config.default_domain}
     for name, release in config.release.items():
+        _check_folder_name("release", name)
         for domain in release.shares:
             if domain not in known:
                 raise ConfigError(
                     f"release.{name}.shares names the domain {domain!r}; known are "
                     f"{', '.join(sorted(known))}; add a [[domains]] table or drop the share"
                 )
+
+
+def _check_folder_name(what: str, name: str) -> None:
+    if not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] in "._":
+        raise ConfigError(
+            f"{what} name {name!r} becomes a folder: use letters, digits, '-', '_' and '.', "
+            "not starting with '.' or '_'"
+        )

@@ -20,7 +20,10 @@ def resolve(path: str) -> Path:
     file = Path(path)
     if path.startswith(PACKAGE_PREFIX):
         package, _, resource = path.removeprefix(PACKAGE_PREFIX).partition("/")
-        spec = importlib.util.find_spec(package)
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):  # no such parent package; no name at all
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ArtifactMissing(
                 f"{path}: package {package} is not installed; pip install it or name a file"

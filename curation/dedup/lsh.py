@@ -6,6 +6,7 @@ import pyarrow as pa
 from numba import njit
 
 from curation.dedup.minhash import FMIX_1, FMIX_2, GOLDEN, U31, U33, MinHashSpec
+from curation.ingest.text import utf8_buffers
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt32Array = npt.NDArray[np.uint32]
@@ -17,16 +18,10 @@ def signature_matrix(signature: pa.Array, spec: MinHashSpec) -> UInt32Array:
 
     Zero-copy where the buffer is aligned. The array must hold no nulls.
     """
-    if isinstance(signature, pa.ChunkedArray):
-        signature = signature.combine_chunks()
-    if len(signature) == 0:
-        return np.zeros((0, spec.num_perm), np.uint32)
-    _, offsets_buffer, data = signature.buffers()
-    first = np.frombuffer(offsets_buffer, np.int32)[signature.offset]
-    start, stop = int(first), int(first) + len(signature) * spec.num_signature_bytes
-    if np.frombuffer(offsets_buffer, np.int32)[signature.offset + len(signature)] != stop:
+    data, offsets = utf8_buffers(signature)
+    if offsets[-1] - offsets[0] != len(signature) * spec.num_signature_bytes:
         raise ValueError(f"a signature must have {spec.num_signature_bytes} bytes")
-    matrix = np.frombuffer(data, np.uint8)[start:stop].view("<u4")
+    matrix = data[offsets[0] : offsets[-1]].view("<u4")
     return matrix.reshape(len(signature), spec.num_perm)
 
 

@@ -103,14 +103,17 @@ def hash_shingle(shingle: bytes) -> int:
 
 
 def shingle_hashes(text: pa.Array, spec: MinHashSpec) -> pa.ListArray:
-    """Return the sorted distinct 64-bit shingle hashes of every text, for exact Jaccard.
+    """Return the distinct 64-bit shingle hashes of every text, sorted unsigned, for exact Jaccard.
 
-    Two different shingles share a hash with probability 2^-64.
+    A null text gives null, one without words an empty list. Two different shingles share a hash
+    with probability 2^-64.
     """
     data, offsets = utf8_buffers(text)
     hashes, ends = _shingle_hashes(data, offsets, KIND, FOLD, _multipliers(spec.ngram))
     return pa.ListArray.from_arrays(
-        pa.array(ends.astype(np.int32)), pa.array(hashes.view(np.int64)[: ends[-1]])
+        pa.array(ends.astype(np.int32)),
+        pa.array(hashes.view(np.int64)[: ends[-1]]),
+        mask=text.is_null(),
     )
 
 

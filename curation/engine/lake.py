@@ -105,16 +105,16 @@ class Lake:
     """A lake on a file system. Reading needs no lock."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open an existing lake. Raises LakeMissing, or LakeVersion for another format."""
+        """Open an existing lake. Raises LakeMissing, LakeCorrupt, or LakeVersion."""
         self.path = Path(path)
         marker = self.path / "_lake.json"
         try:
             version = json.loads(marker.read_text())["format_version"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise LakeMissing(
                 f"there is no lake at {self.path}; create one with: curation run CONFIG"
             ) from None
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):  # not UTF-8, not JSON, another JSON
             raise LakeCorrupt(f"{marker} is not a lake marker; restore it or start anew") from None
         if version != FORMAT_VERSION:
             raise LakeVersion(
@@ -184,7 +184,7 @@ class Lake:
             return RunRecord.from_json(path.read_text())
         except FileNotFoundError:
             return None
-        except (json.JSONDecodeError, TypeError, KeyError):
+        except (ValueError, KeyError, TypeError):
             raise LakeCorrupt(
                 f"{path} is not a run record; delete it, and the next run does its slice again"
             ) from None
@@ -203,8 +203,8 @@ class Lake:
         """Return the dumps frozen in this lake, in their order."""
         ordinals = {}
         for path in (self.path / "_inputs").glob("*.jsonl"):
-            header = _read_inputs(path)[0]
-            ordinals[header["ordinal"]] = header["dump"]
+            dump, ordinal, _ = _read_inputs(path)
+            ordinals[ordinal] = dump
         return [ordinals[ordinal] for ordinal in sorted(ordinals)]
 
     def inputs(self, dump: str) -> list[InputFile]:
@@ -212,13 +212,12 @@ class Lake:
         path = self.path / "_inputs" / f"{dump}.jsonl"
         if not path.exists():
             return []
-        return [InputFile(**line) for line in _read_inputs(path)[1:]]
+        return _read_inputs(path)[2]
 
     def check_order(self, dumps: Sequence[str]) -> None:
         """Raise DumpOrderChanged unless the frozen dumps are a subset in the same places."""
         for path in sorted((self.path / "_inputs").glob("*.jsonl")):
-            header = _read_inputs(path)[0]
-            name, ordinal = header["dump"], header["ordinal"]
+            name, ordinal, _ = _read_inputs(path)
             if ordinal >= len(dumps) or dumps[ordinal] != name:
                 now = dumps.index(name) if name in dumps else "nowhere"
                 raise DumpOrderChanged(
@@ -340,11 +339,12 @@ class TableWriter:
         if rows.num_rows == 0:
             return
         schema = TABLES[self.table]
-        if rows.schema.names != schema.names:
+        try:
+            rows = rows.cast(schema)
+        except (ValueError, NotImplementedError) as error:  # pyarrow's: other names, other types
             raise LakeCorrupt(
-                f"table {self.table} has columns {schema.names}, got {rows.schema.names}"
-            )
-        rows = rows.cast(schema)
+                f"table {self.table} has columns {schema.names}, got {rows.schema.names}: {error}"
+            ) from error
         if self.table != "retained_index":  # the one table that is not in order of doc_id
             ids = rows["doc_id"]
             self._first = ids[0].as_py() if self._first is None else self._first
@@ -382,10 +382,12 @@ class TableWriter:
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
 
 
-def _read_inputs(path: Path) -> list[dict[str, Any]]:
+def _read_inputs(path: Path) -> tuple[str, int, list[InputFile]]:
+    """Return the name, the ordinal and the files of a frozen dump."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except json.JSONDecodeError:
+        header, *files = [json.loads(line) for line in path.read_text().splitlines()]
+        return header["dump"], header["ordinal"], [InputFile(**line) for line in files]
+    except (ValueError, KeyError, TypeError):
         raise LakeCorrupt(f"{path} is damaged; restore it from a backup of the lake") from None
 
 

@@ -78,7 +78,7 @@ def why(lake: Lake, wanted: str) -> list[History]:
 
     Raises NotFound. Cost: one scan of the columns doc_id or url of documents and rejects.
     """
-    if not wanted.isdigit():
+    if not wanted.isdecimal():
         matches = pc.field("url") == wanted
     elif int(wanted) < 1 << 63:
         matches = pc.field("doc_id") == int(wanted)

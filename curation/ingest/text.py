@@ -91,8 +91,9 @@ def utf8_buffers(
 ) -> tuple[UInt8Array, Int64Array]:
     """Return the bytes and the n + 1 offsets of a (large_)string or (large_)binary array.
 
-    Zero-copy for the bytes; slices are respected (offsets start where the slice does). A null has
-    an empty range. Raises TypeError for any other type: that is a defect of the caller.
+    Zero-copy for the bytes, unless there are bytes under a null; slices are respected (offsets
+    start where the slice does). A null has an empty range. Raises TypeError for any other type:
+    that is a defect of the caller.
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
@@ -110,6 +111,8 @@ def utf8_buffers(
     if len(array) == 0 or offsets_buffer is None:
         return np.zeros(0, np.uint8), np.zeros(1, np.int64)
     offsets = np.frombuffer(offsets_buffer, dtype)[array.offset : array.offset + len(array) + 1]
+    if array.null_count and np.diff(offsets)[array.is_null().to_numpy(zero_copy_only=False)].any():
+        return utf8_buffers(array.fill_null(""))  # the child of a null struct, for example
     data = (
         np.zeros(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, dtype=np.uint8)
     )
@@ -181,8 +184,8 @@ def _fold(character: str, single: bool) -> int:
         return ord(composed) if len(composed) == 1 else ord(character)
     decomposed = unicodedata.normalize("NFKD", character)
     base = [c for c in decomposed if not any(a <= ord(c) <= b for a, b in MARK_RANGES)]
-    if len(base) != 1:
-        base = [character]  # ligatures and Hangul syllables stand for themselves
+    if len(base) != 1 or base == [" "]:
+        base = [character]  # ligatures, Hangul syllables, marks on a space stand for themselves
     digit = unicodedata.decimal(base[0], None)
     if digit is not None:
         return ord(str(digit))

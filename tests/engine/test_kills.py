@@ -5,18 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from curation.engine.lake import Lake
+from curation.engine.lake import WHOLE_DUMP, Lake
 from curation.engine.release import make_release
-from curation.engine.run import run
-from curation.tokens.shards import read_manifest
+from curation.engine.run import Selection, run
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.spark
 
-TABLE = {
+# Where a stage's first file shows that it is at work.
+FOLDERS = {
     "ingest": "documents",
     "fingerprint": "signatures",
     "dedup": "_work",
@@ -25,48 +26,93 @@ TABLE = {
     "encode": "tokens",
 }
 PATIENCE_SECONDS = 300
+CURATION = [sys.executable, "-c", "from curation.cli import main; main()"]
 
 
-def files_under(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.is_file()}
+def test_kills_in_ingest_and_dedup_lose_nothing(configure, undisturbed, tmp_path: Path) -> None:
+    """In dedup at the second dump, which reads the index of the first."""
+    config = configure(lake="killed", dumps=2)
+    first, second = (dump.name for dump in config.dumps)
+    toml = tmp_path / "killed.toml"
+    kill_in("ingest", first, Path(config.lake), toml)
+    run(config, Selection(dumps=(first,)))
+    kill_in("dedup", second, Path(config.lake), toml)
+    check_end(config, undisturbed(2))
 
 
-def kill_when(command: list[str], appeared) -> None:
-    """Start a command in its own group and kill the group as soon as `appeared()`."""
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not appeared():
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline, "it never wrote a file of the stage"
-        time.sleep(0.002)  # a poll of the file system, not a guess
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_a_kill_in_every_stage_loses_nothing(spark, configure, tmp_path: Path) -> None:
-    undisturbed = configure(lake="undisturbed")
-    run(undisturbed)
-    wanted = [entry.sha256 for entry in make_release(undisturbed, "demo").files]
-
-    config = configure(lake="killed")
-    curation = [sys.executable, "-c", "from curation.cli import main; main()"]
-    toml = str(tmp_path / "killed.toml")
-    lake = Path(config.lake)
-    for stage, table in TABLE.items():
-        before = files_under(lake / table)
-        committed = set((lake / "_runs" / stage).rglob("*.json"))
-        kill_when([*curation, "run", toml], lambda t=table, b=before: files_under(lake / t) - b)
-        now = set((lake / "_runs" / stage).rglob("*.json"))
-        assert len(now - committed) <= 1, "the kill came too late to mean anything"
+@pytest.mark.slow  # eight JVMs
+def test_a_kill_in_every_stage_loses_nothing(configure, undisturbed, tmp_path: Path) -> None:
+    config = configure(lake="killed", dumps=2)
+    toml = tmp_path / "killed.toml"
+    for stage in FOLDERS:
+        kill_in(stage, config.dumps[0].name, Path(config.lake), toml)
     run(config)
     shards = Path(config.shards)
     kill_when(
-        [*curation, "release", "demo", "--config", toml],
-        lambda: any(path.suffix != ".json" for path in files_under(shards)),
+        [*CURATION, "release", "demo", "--config", str(toml)],
+        lambda: files_under(shards),
+        hold=(Path(config.lake), "release", "demo", WHOLE_DUMP),
     )
-    assert [entry.sha256 for entry in make_release(config, "demo").files] == wanted
-    assert [entry.sha256 for entry in read_manifest(shards / "demo").files] == wanted
+    assert not (shards / "demo").exists(), "the kill came too late to mean anything"
+    check_end(config, undisturbed(2))
+
+
+def kill_in(stage: str, dump: str, lake: Path, toml: Path) -> None:
+    """Run until the stage writes its first new file of the dump, and kill it there."""
+    folder = lake / FOLDERS[stage]
+    before = files_under(folder)
+    slice = WHOLE_DUMP if stage == "dedup" else "0000"
+    kill_when(
+        [*CURATION, "run", str(toml)],
+        lambda: files_under(folder) - before,
+        hold=(lake, stage, dump, slice),
+    )
     opened = Lake(lake)
-    opened.gc()
-    listed = {entry.path for record in opened.records() for entry in record.files}
-    assert {str(p.relative_to(lake)) for p in lake.rglob("*.parquet")} == listed
+    assert opened.record(stage, dump, slice) is None, "the kill came too late to mean anything"
+    done = {record.stage for record in opened.records(dump=dump)}
+    assert done == set(list(FOLDERS)[: list(FOLDERS).index(stage)])
+
+
+def kill_when(
+    command: Sequence[str], appeared: Callable[[], object], hold: tuple[Path, str, str, str]
+) -> None:
+    """Start a command in a group of its own and kill -9 the group as soon as `appeared()`.
+
+    A stage may commit before a poll sees its file. So the commit is held from the outside: the
+    record is first written to a temporary file named after the process, and a pipe that nobody
+    reads lies there.
+    """
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    lake, stage, dump, slice = hold
+    pipe = lake / "_runs" / stage / dump / f".{slice}.json.{process.pid}"
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not appeared():
+            if not pipe.exists() and (lake / "_lake.json").exists():
+                pipe.parent.mkdir(parents=True, exist_ok=True)
+                os.mkfifo(pipe)
+            assert process.poll() is None, process.stderr.read().decode()
+            assert time.monotonic() < deadline, "it never wrote a file of the stage"
+            time.sleep(0.002)  # between two looks at the file system
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        pipe.unlink(missing_ok=True)
+
+
+def files_under(folder: Path) -> set[Path]:
+    """Return all files below a folder, which need not exist and may lose some meanwhile."""
+    return {Path(parent, name) for parent, _, names in os.walk(folder) for name in names}
+
+
+def check_end(config, expected) -> None:
+    """Run to the end: shards of an undisturbed run, and no debris after `gc`."""
+    lake = run(config)
+    manifest = make_release(config, "demo")
+    assert [entry.sha256 for entry in manifest.files] == expected.digests
+    lake.gc()
+    listed = {entry.path for record in lake.records() for entry in record.files}
+    assert {str(path.relative_to(lake.path)) for path in lake.path.rglob("*.parquet")} == listed
+    assert [path.name for path in Path(config.shards).iterdir()] == ["demo"]
