@@ -21,8 +21,7 @@ prerequisites: ## check Python, Java and g++, and say how to install what is mis
 	@PYTHON='$(PYTHON)' sh .ci/prerequisites.sh
 
 run: $(INSTALLED) ## curate the demo dumps and release them as token shards, into out/demo
-	$(BIN)/curation run jobs/conf/demo.toml
-	$(BIN)/curation release demo --config jobs/conf/demo.toml
+	$(BIN)/curation run jobs/conf/demo.toml --release demo
 
 test: $(INSTALLED_DEV) ## run the tests that every change must pass
 	$(BIN)/python -m pytest -m "not slow"

@@ -25,6 +25,7 @@ from curation.config import Config, load
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.stages import Unit
 from curation.errors import CurationError
+from curation.tokens.shards import Manifest
 
 app = typer.Typer(
     help="Distributed data curation: from Common Crawl dumps to token shards, "
@@ -78,6 +79,9 @@ def run(
     ] = None,
     first: Annotated[str, typer.Option("--from", help="First stage.")] = "ingest",
     last: Annotated[str, typer.Option("--to", help="Last stage.")] = "encode",
+    releases: Annotated[
+        list[str] | None, typer.Option("--release", help="Then make this release. Repeatable.")
+    ] = None,
     settings: SetOption = [],  # noqa: B006  (typer copies it)
     lake: LakeOption = None,
     max_minutes: Annotated[
@@ -91,6 +95,8 @@ def run(
     from curation.engine import run as engine
 
     loaded = _load(config, settings, lake)
+    for name in releases or ():
+        loaded.release_named(name)
     selection = engine.Selection(tuple(dump or ()), first, last)
     if plan:
         from curation.engine.stages import plan as make_plan
@@ -100,7 +106,10 @@ def run(
         return
     with RichReporter() as reporter:
         finished = engine.run(loaded, selection, max_minutes=max_minutes, reporter=reporter)
+        manifests = _make_releases(loaded, releases or (), reporter)
     console.print(_funnel_table(finished))
+    for manifest in manifests:
+        _print_release(loaded, manifest)
     _write_report(loaded, finished)
 
 
@@ -115,27 +124,10 @@ def release(
 
     Example: curation release demo --config jobs/conf/demo.toml
     """
-    from curation.engine.release import make_release
-
     loaded = _load(config, settings, lake)
     with RichReporter() as reporter:
-        manifest = make_release(loaded, name, reporter=reporter)
-    table = Table(title=f"release {name}", title_justify="left")
-    for column in ("domain", "available", "target", "realised", "epochs"):
-        table.add_column(column, justify="left" if column == "domain" else "right")
-    for domain, row in manifest.mixture.items():
-        table.add_row(
-            domain,
-            f"{row['available_tokens']:,}",
-            f"{row['share']:.1%}",
-            f"{row['tokens']:,}",
-            f"{row['epochs']:.2f}",
-        )
-    console.print(table)
-    console.print(
-        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {Path(loaded.shards) / name}"
-    )
-    console.print(f"fingerprint {manifest.fingerprint}")
+        (manifest,) = _make_releases(loaded, [name], reporter)
+    _print_release(loaded, manifest)
     _write_report(loaded, Lake(loaded.lake))
 
 
@@ -272,6 +264,8 @@ class RichReporter:
         if num_done == len(units):
             console.print(f"all {len(units)} slices are committed; nothing to run")
             return
+        for task in self._progress.task_ids:  # of an earlier plan: a release follows a run
+            self._progress.remove_task(task)
         self._all = self._progress.add_task(
             "all slices", total=len(units), completed=num_done, rate=""
         )
@@ -304,6 +298,32 @@ class RichReporter:
 def _load(path: Path, settings: Sequence[str], lake: Path | None) -> Config:
     config = load(path, settings)
     return config if lake is None else replace(config, lake=str(lake.resolve()))
+
+
+def _make_releases(config: Config, names: Sequence[str], reporter: RichReporter) -> list[Manifest]:
+    if not names:
+        return []
+    from curation.engine.release import make_release
+
+    return [make_release(config, name, reporter=reporter) for name in names]
+
+
+def _print_release(config: Config, manifest: Manifest) -> None:
+    table = Table(title=f"release {manifest.name}", title_justify="left")
+    for column in ("domain", "available", "target", "realised", "epochs"):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    for domain, row in manifest.mixture.items():
+        table.add_row(
+            domain,
+            f"{row['available_tokens']:,}",
+            f"{row['share']:.1%}",
+            f"{row['tokens']:,}",
+            f"{row['epochs']:.2f}",
+        )
+    console.print(table)
+    folder = Path(config.shards) / manifest.name
+    console.print(f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {folder}")
+    console.print(f"fingerprint {manifest.fingerprint}")
 
 
 def _write_report(config: Config, lake: Lake, force: bool = False) -> None:

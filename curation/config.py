@@ -186,6 +186,15 @@ class Config:
             f"{', '.join(d.name for d in self.dumps)}"
         )
 
+    def release_named(self, name: str) -> ReleaseConfig:
+        """Return a release; raises ConfigError naming the known ones."""
+        if name not in self.release:
+            raise ConfigError(
+                f"there is no [release.{name}] in the configuration; it has "
+                f"{', '.join(self.release) or 'none'}"
+            )
+        return self.release[name]
+
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML file and apply `key.path=value` overrides.

@@ -68,8 +68,8 @@ KEPT = pa.schema(
     [
         ("doc_id", pa.int64()),
         ("domain", pa.string()),
-        ("num_chars", pa.int64()),  # before edits
-        ("num_bytes", pa.int64()),  # after edits
+        ("num_chars", pa.int64()),  # of the edited text, and so
+        ("num_bytes", pa.int64()),
     ]
 )
 

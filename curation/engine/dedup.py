@@ -7,7 +7,8 @@ read inside the tasks of its key ranges and never shuffled. The driver sees coun
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,14 @@ from curation.dedup import leader
 from curation.dedup.leader import MESSAGE, LeaderSpec, Step
 from curation.dedup.minhash import MinHashSpec
 from curation.engine.lake import FileEntry, Lake, TableWriter
-from curation.engine.tasks import OUTCOME, OUTCOME_DDL, Context, Outcome, sorted_runs
-from curation.identity import RECORD_BITS, origin
-from curation.schemas import DUPLICATES, RETAINED_INDEX, spark_ddl
+from curation.engine.session import outcome_of
+from curation.engine.tasks import Context, Outcome, sorted_runs
+from curation.identity import MAX_FILES, RECORD_BITS, origin
+from curation.schemas import DUPLICATES, RETAINED_INDEX, SIGNATURES, spark_ddl
 
 MESSAGE_DDL = spark_ddl(MESSAGE)
 PART_BYTES = 64_000_000  # of messages in a part: its arrays take a few times that
+DUPLICATE_COLUMNS = ["slice", "doc_id", "other", "value", "payload", "num_bytes"]
 
 
 def deduplicate(
@@ -40,6 +43,8 @@ def deduplicate(
     config = context.config
     entries = _entries(lake, "fingerprint", [context.dump], "signatures")
     num_documents = sum(entry.rows for entry in entries)
+    if num_documents == 0:
+        return Outcome()
     spec = LeaderSpec(
         minhash=MinHashSpec(
             config.fingerprint.bands,
@@ -53,58 +58,63 @@ def deduplicate(
         max_rounds=config.dedup.max_rounds,
         prefix_documents=config.dedup.prefix_documents,
     )
-    if num_documents == 0:
-        return Outcome()
+    paths = [str(lake.path / entry.path) for entry in entries]
+    earlier = _earlier(lake, earlier_dumps)
+    if num_documents <= config.engine.single_task_documents:
+        worker = partial(_in_one_task, paths=paths, spec=spec, earlier=earlier, context=context)
+        return outcome_of(session.range(0, 1, 1, numPartitions=1), worker)
+
     message_bytes = (spec.minhash.num_signature_bytes + 64) * spec.minhash.bands
     num_parts = config.engine.num_partitions or math.ceil(
         num_documents * message_bytes / PART_BYTES
     )
     cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts)
-    signatures = session.read.parquet(*[str(lake.path / entry.path) for entry in entries])
+    signatures = session.read.schema(spark_ddl(SIGNATURES)).parquet(*paths)
     slim = signatures.select("doc_id", "content_hash", "signature")
-    earlier = _earlier(lake, earlier_dumps)
-    if num_documents <= config.engine.single_task_documents:
-        result = _in_one_task(cluster, slim, spec, earlier)
-    else:
-        result = leader.deduplicate(cluster, slim, spec, earlier)
+    result = leader.deduplicate(cluster, slim, spec, earlier)
     outcome = _write_duplicates(cluster, result, signatures, context)
-    _write_index(cluster, result, context, outcome)
+    outcome.add(_write_index(cluster, result, context))
     total = signatures.agg(F.sum("num_bytes")).collect()[0][0]
-    removed = outcome.num_bytes["removed"]
-    outcome.rows.update({"in": num_documents, "kept": result.num_retained})
-    outcome.num_bytes.update({"in": total, "kept": total - removed})
-    outcome.count("leader", {"rounds": result.num_rounds, "solves": result.num_solves})
+    outcome.add(_totals(num_documents, total, outcome.num_bytes["removed"], result))
     return outcome
 
 
 def _in_one_task(
-    cluster: "SparkCluster", signatures: DataFrame, spec: LeaderSpec, earlier: "LakeIndex | None"
-) -> leader.Outcome:
-    """Decide a small dump in one task, by the same steps: a shuffle costs more than the work."""
-    decided = cluster.save(
-        signatures.coalesce(1).mapInArrow(
-            partial(_decide_part, spec=spec, earlier=earlier), MESSAGE_DDL
-        )
-    )
-    counts = cluster.select(decided, [leader.SOLVED]).collect()
-    return leader.Outcome(
-        duplicates=(cluster.select(decided, [leader.DUPLICATE]),),
-        index=(cluster.select(decided, [leader.INDEX]),),
-        num_retained=sum(row["doc_id"] for row in counts),
-        num_rounds=0,
-        num_solves=sum(row["other"] for row in counts),
-    )
-
-
-def _decide_part(
-    batches: Iterator[pa.RecordBatch], spec: LeaderSpec, earlier: "LakeIndex | None"
+    _: Iterator[pa.RecordBatch],
+    paths: Sequence[str],
+    spec: LeaderSpec,
+    earlier: "LakeIndex | None",
+    context: Context,
 ) -> Iterator[pa.RecordBatch]:
-    rows = [batch for batch in batches if batch.num_rows]
-    if not rows:
-        return
-    result = leader.deduplicate(leader.Parts(1), pa.Table.from_batches(rows), spec, earlier)
-    counts = leader.messages([0], leader.SOLVED, [result.num_retained], [result.num_solves])
-    yield from pa.concat_tables([*result.duplicates, *result.index, counts]).to_batches()
+    """Decide a small dump by the same steps, and write: a shuffle costs more than the work."""
+    signatures = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths])
+    slim = signatures.select(["doc_id", "content_hash", "signature"])
+    result = leader.deduplicate(leader.Parts(1), slim, spec, earlier)
+
+    num_bytes = signatures.select(["doc_id", "num_bytes"])
+    rows = pa.concat_tables(result.duplicates).join(num_bytes, "doc_id", join_type="inner")
+    file = rows["doc_id"].to_numpy() >> RECORD_BITS & (MAX_FILES - 1)
+    rows = rows.append_column("slice", pa.array(file // context.config.ingest.slice_files))
+    rows = rows.select(DUPLICATE_COLUMNS)
+    rows = rows.sort_by([("slice", "ascending"), ("doc_id", "ascending")])
+    outcome = _write_slices(rows.to_batches(), context)
+
+    index = pa.concat_tables(result.index).select(["to", "other", "doc_id"])
+    index = index.sort_by([(name, "ascending") for name in index.column_names])
+    outcome.add(_write_ranges(index.to_batches(), context))
+
+    total = pc.sum(signatures["num_bytes"]).as_py()
+    outcome.add(_totals(signatures.num_rows, total, outcome.num_bytes["removed"], result))
+    yield outcome.to_batch()
+
+
+def _totals(num_documents: int, num_bytes: int, removed: int, result: leader.Outcome) -> Outcome:
+    """Return what came in and what stays; what leaves is counted where it is written."""
+    outcome = Outcome()
+    outcome.rows.update({"in": num_documents, "kept": result.num_retained})
+    outcome.num_bytes.update({"in": num_bytes, "kept": num_bytes - removed})
+    outcome.count("leader", {"rounds": result.num_rounds, "solves": result.num_solves})
+    return outcome
 
 
 class SparkCluster:
@@ -223,26 +233,20 @@ def _write_duplicates(
 ) -> Outcome:
     """Write the ledger of dedup, one file a slice, in order of doc_id."""
     slice_files = context.config.ingest.slice_files
-    file = F.shiftright("doc_id", RECORD_BITS).bitwiseAND((1 << 21) - 1)
+    file = F.shiftright("doc_id", RECORD_BITS).bitwiseAND(MAX_FILES - 1)
     rows = (
         _union(result.duplicates)
         .join(signatures.select("doc_id", "num_bytes"), on="doc_id", how="inner")
-        .withColumn("slice", F.floor(file / slice_files).cast("int"))
+        .withColumn("slice", F.floor(file / slice_files))
         .repartition(cluster.num_parts, "slice")
         .sortWithinPartitions("slice", "doc_id")
-        .select("slice", "doc_id", "other", "value", "payload", "num_bytes")
+        .select(*DUPLICATE_COLUMNS)
     )
-    writer = partial(_duplicates_of_slices, context=context)
-    outcome = Outcome()
-    for row in rows.mapInArrow(writer, OUTCOME_DDL).collect():
-        outcome.add(Outcome.from_json(row["outcome"]))
-    outcome.rows["rejected"] = sum(entry.rows for entry in outcome.files)
-    return outcome
+    return outcome_of(rows, partial(_as_outcome, write=_write_slices, context=context))
 
 
-def _duplicates_of_slices(
-    batches: Iterator[pa.RecordBatch], context: Context
-) -> Iterator[pa.RecordBatch]:
+def _write_slices(batches: Iterable[pa.RecordBatch], context: Context) -> Outcome:
+    """Write rows of DUPLICATE_COLUMNS, sorted by slice and doc_id, as files of `duplicates`."""
     outcome = Outcome()
     names = [dump.name for dump in context.config.dumps]
     for slice, rows in _groups(batches):
@@ -263,31 +267,26 @@ def _duplicates_of_slices(
             schema=DUPLICATES,
         )
         _write(context, "duplicates", f"{slice:04d}", table, outcome)
+        outcome.rows["rejected"] += table.num_rows
         outcome.num_bytes["removed"] += pc.sum(table["num_bytes"]).as_py()
-        for kind, twin_dump in zip(kinds, twin_dumps, strict=True):
-            outcome.count("duplicates", {kind: 1})
-            outcome.count("twin_dumps", {twin_dump: 1})
-    yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+        outcome.count("duplicates", Counter(kinds))
+        outcome.count("twin_dumps", Counter(twin_dumps))
+    return outcome
 
 
-def _write_index(
-    cluster: SparkCluster, result: leader.Outcome, context: Context, outcome: Outcome
-) -> None:
+def _write_index(cluster: SparkCluster, result: leader.Outcome, context: Context) -> Outcome:
     """Write the index run, sorted by key in each range."""
     rows = (
         _union(result.index)
-        .select(F.col("to").cast("int").alias("range"), "other", "doc_id")
-        .repartition(cluster.num_parts, "range")
-        .sortWithinPartitions("range", "other", "doc_id")
+        .select("to", "other", "doc_id")
+        .repartition(cluster.num_parts, "to")
+        .sortWithinPartitions("to", "other", "doc_id")
     )
-    writer = partial(_index_of_ranges, context=context)
-    for row in rows.mapInArrow(writer, OUTCOME_DDL).collect():
-        outcome.add(Outcome.from_json(row["outcome"]))
+    return outcome_of(rows, partial(_as_outcome, write=_write_ranges, context=context))
 
 
-def _index_of_ranges(
-    batches: Iterator[pa.RecordBatch], context: Context
-) -> Iterator[pa.RecordBatch]:
+def _write_ranges(batches: Iterable[pa.RecordBatch], context: Context) -> Outcome:
+    """Write rows (key range, key, doc_id), sorted, as files of `retained_index`."""
     outcome = Outcome()
     cap = context.config.dedup.bucket_cap
     for part, rows in _groups(batches):
@@ -295,10 +294,18 @@ def _index_of_ranges(
         outcome.count("leader", {"full_buckets": int((num_entered >= cap).sum())})
         table = pa.table({"band_key": rows["other"], "doc_id": rows["doc_id"]})
         _write(context, "retained_index", f"{part:04d}", table, outcome)
-    yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+    return outcome
 
 
-def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+def _as_outcome(
+    batches: Iterator[pa.RecordBatch],
+    write: Callable[[Iterable[pa.RecordBatch], Context], Outcome],
+    context: Context,
+) -> Iterator[pa.RecordBatch]:
+    yield write(batches, context).to_batch()
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
     """Group rows that are sorted by their first column; one group is held at a time."""
     for value, runs in itertools.groupby(sorted_runs(batches), key=lambda run: run[0]):
         yield value, pa.Table.from_batches([rows for _, rows in runs])

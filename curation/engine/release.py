@@ -31,8 +31,8 @@ from curation.engine import session as spark
 from curation.engine.lake import WHOLE_DUMP, Lake, RunRecord, TableWriter
 from curation.engine.run import Reporter, Silence, release_unit
 from curation.engine.stages import Unit, digest, plan
-from curation.engine.tasks import OUTCOME, OUTCOME_DDL, Context, Outcome, sorted_runs
-from curation.errors import ConfigError, ConservationError, LakeCorrupt, NotCommitted
+from curation.engine.tasks import Context, Outcome, sorted_runs
+from curation.errors import ConservationError, LakeCorrupt, NotCommitted
 from curation.remix import mixture
 from curation.schemas import spark_ddl
 from curation.tokens import shards
@@ -62,11 +62,7 @@ def make_release(config: Config, name: str, *, reporter: Reporter | None = None)
     MixtureInfeasible when a domain has too few tokens, LakeCorrupt when another release has the
     name: a release never changes.
     """
-    if name not in config.release:
-        raise ConfigError(
-            f"there is no [release.{name}] in the configuration; it has "
-            f"{', '.join(config.release) or 'none'}"
-        )
+    release = config.release_named(name)
     reporter = reporter or Silence()
     lake = Lake(config.lake)
     units = plan(config, lake, first="encode", last="encode")
@@ -79,9 +75,9 @@ def make_release(config: Config, name: str, *, reporter: Reporter | None = None)
     lake_keys = {unit.name: unit.key for unit in units}
     folder = Path(config.shards) / name
     if folder.exists():
-        return _existing(folder, name, config.release[name], lake_keys)
+        return _existing(folder, name, release, lake_keys)
     with lake.lock():
-        unit = release_unit(name, _settings(config.release[name]), lake_keys)
+        unit = release_unit(name, _settings(release), lake_keys)
         reporter.planned([unit])
         reporter.began(unit)
         session = spark.start()
@@ -302,10 +298,7 @@ def _write_mixture(
     worker = partial(
         _mixture_rows, cuts=cuts, shares=dict(release.shares), seed=release.seed, context=context
     )
-    outcome = Outcome()
-    for row in rows.mapInArrow(worker, OUTCOME_DDL).collect():
-        outcome.add(Outcome.from_json(row["outcome"]))
-    return outcome
+    return spark.outcome_of(rows, worker)
 
 
 def _mixture_rows(
@@ -342,7 +335,7 @@ def _mixture_rows(
     entry = writer.close()
     if entry is not None:
         outcome.files.append(entry)
-    yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+    yield outcome.to_batch()
 
 
 # ---- the shards --------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from curation.engine.stages import (
     present_inputs,
     slice_inputs,
 )
-from curation.engine.tasks import OUTCOME_DDL, Context, Outcome, Part, ingest_records, run_part
+from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
 from curation.ingest.listing import InputFile
 
@@ -207,6 +207,8 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
 def _execute(
     session: "SparkSession", config: Config, lake: Lake, unit: Unit, context: Context
 ) -> Outcome:
+    from curation.engine.session import outcome_of
+
     if unit.stage.name == "dedup":
         from curation.engine.dedup import deduplicate
 
@@ -221,10 +223,7 @@ def _execute(
             return Outcome()
         rows = session.range(0, len(parts), 1, numPartitions=len(parts))
         worker = partial(_on_worker_parts, parts=parts, context=context)
-    outcome = Outcome()
-    for row in rows.mapInArrow(worker, OUTCOME_DDL).collect():
-        outcome.add(Outcome.from_json(row["outcome"]))
-    return outcome
+    return outcome_of(rows, worker)
 
 
 def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) -> "DataFrame":

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from curation import errors
+from curation.engine.tasks import OUTCOME_DDL, Outcome
 from curation.errors import CurationError, PrerequisiteMissing
 from udfs.sources import WarcDataSource
 
@@ -91,6 +93,14 @@ def described(session: SparkSession, description: str, progress: Progress) -> It
         poller.join()
         for key in ("spark.jobGroup.id", "spark.job.description"):
             context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
+
+
+def outcome_of(rows: DataFrame, worker: Callable[..., Iterator[pa.RecordBatch]]) -> Outcome:
+    """Run a worker that writes on every partition, and add up what it did."""
+    outcome = Outcome()
+    for row in rows.mapInArrow(worker, OUTCOME_DDL).collect():
+        outcome.add(Outcome.from_json(row["outcome"]))
+    return outcome
 
 
 def _of_user(error: PySparkException) -> CurationError | None:

@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=1,
+            version=2,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
@@ -118,7 +118,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "annotate",
-            version=1,
+            version=2,
             whole_dump=False,
             reads=("ingest", "dedup"),
             settings=lambda config: {},
@@ -126,7 +126,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "filter",
-            version=1,
+            version=2,
             whole_dump=False,
             reads=("ingest", "annotate"),
             settings=_filter_settings,

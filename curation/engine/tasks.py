@@ -8,7 +8,7 @@ sums outcomes, checks that nothing was lost, and commits.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,10 @@ class Outcome:
         files = [asdict(entry) for entry in self.files]
         return json.dumps({**vars(self), "files": files})
 
+    def to_batch(self) -> pa.RecordBatch:
+        """Return the outcome as the row that a worker yields."""
+        return pa.record_batch([[self.to_json()]], schema=OUTCOME)
+
     @classmethod
     def from_json(cls, text: str) -> "Outcome":
         """Read what a worker sent."""
@@ -106,8 +110,7 @@ def run_part(
     }
     for batch in batches:
         for number in batch.column(0).to_pylist():
-            outcome = functions[context.stage](parts[number], context, task_id)
-            yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+            yield functions[context.stage](parts[number], context, task_id).to_batch()
 
 
 # ---- ingest ------------------------------------------------------------------------------------
@@ -153,7 +156,7 @@ def ingest_records(
         writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "documents")
     outcome.rows["rejected"] = sum(f.rows for f in outcome.files if f.table == "rejects")
-    yield pa.record_batch([[outcome.to_json()]], schema=OUTCOME)
+    yield outcome.to_batch()
 
 
 def _ingest_batch(
@@ -234,7 +237,7 @@ def _ingest_batch(
             "archive": records["archive"],
             "offset": records["offset"],
             "length": records["length"],
-            "metadata": pa.nulls(records.num_rows, pa.string()),
+            "metadata": records["metadata"],
         }
     )
     kept = rows.filter(pa.array(decision.alive)).select(DOCUMENTS.names)
@@ -438,7 +441,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         kept_rows = rows.filter(stays)
         kept_signals = measured.filter(stays)
         cuts = _cuts(kept_signals, config.filter.cut_lines)
-        num_cut = _num_bytes_cut(kept_signals, config.filter.cut_lines)
+        num_cut = _cut(kept_signals, "bytes", config.filter.cut_lines)
         kept = pa.table(
             {
                 "doc_id": kept_rows["doc_id"],
@@ -448,7 +451,9 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
                     domain_rules,
                     config.default_domain,
                 ),
-                "num_chars": kept_signals["num_chars"].cast(pa.int64()),
+                "num_chars": pc.subtract(
+                    kept_signals["num_chars"], _cut(kept_signals, "chars", config.filter.cut_lines)
+                ),
                 "num_bytes": pc.subtract(kept_rows["num_bytes"], num_cut),
             }
         )
@@ -484,10 +489,10 @@ def _cuts(measured: pa.Table, enabled: bool) -> pa.Array:
     return pa.array([[]] * len(cuts), pa.list_(SPAN))
 
 
-def _num_bytes_cut(measured: pa.Table, enabled: bool) -> pa.ChunkedArray | pa.Array:
-    """Return how many bytes the line cuts take from every row."""
+def _cut(measured: pa.Table, unit: str, enabled: bool) -> pa.ChunkedArray | pa.Array:
+    """Return how many bytes or chars the line cuts take from every row."""
     if enabled:
-        return measured["num_c4_bytes_cut"].cast(pa.int64())
+        return measured[f"num_c4_{unit}_cut"].cast(pa.int64())
     return pa.array(np.zeros(measured.num_rows, np.int64))
 
 
@@ -631,7 +636,7 @@ def _read_between(
     return pa.concat_tables(found)
 
 
-def sorted_runs(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def sorted_runs(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Cut batches, sorted by their first column, where its value changes."""
     for batch in batches:
         values = batch.column(0).to_numpy()

@@ -18,7 +18,9 @@ maps to one in the file; FastWARC reads the records out of the text. Rules for d
 4. Errors of the medium are no damage: they are raised.
 """
 
+import base64
 import json
+import math
 import os
 import re
 import zlib
@@ -49,6 +51,7 @@ RECORD_SCHEMA = pa.schema(
         ("content_type", pa.string()),
         ("charset", pa.string()),
         ("payload", pa.binary()),
+        ("metadata", pa.string()),  # JSON of a document's other columns; null for archives
         ("error", pa.string()),  # null, or why there is no payload
         # Null in every row above. The last rows of a file say how many records of every other type
         # it held: record_type and num_other, all else null.
@@ -96,6 +99,7 @@ class _Row(NamedTuple):
     content_type: str | None = None
     charset: str | None = None
     payload: bytes | None = None
+    metadata: str | None = None
     error: str | None = None
     num_other: int | None = None
 
@@ -135,10 +139,11 @@ def read_rows(
 
     record_type is `document`, payload the UTF-8 text, record_ordinal the row, the line (jsonl) or 0
     (a text file is one document, its URL the file's). Columns: `text`, and `url` or else `id` for
-    the URL; others are not read. offset and length are those of the line in an uncompressed file,
-    else 0. A row without text has error `no_text`; a bad line `malformed:line N`; a Parquet row
-    group that cannot be read is one row with error `corrupt`. jsonl and text may be compressed
-    (.gz, .bz2, .xz, .zst).
+    the URL; all others (origin, licence, ...) pass through as one JSON object in metadata, with
+    times in ISO 8601, bytes in base64 and NaN as null. offset and length are those of the line in
+    an uncompressed file, else 0. A row without text has error `no_text`; a bad line
+    `malformed:line N`; a Parquet row group that cannot be read is one row with error `corrupt`.
+    jsonl and text may be compressed (.gz, .bz2, .xz, .zst).
 
     Raises InputMissing when there is no such file, InputInvalid when a Parquet file has no string
     column `text`, or the first object of a jsonl file no such key.
@@ -676,18 +681,18 @@ def _parquet_rows(path: str, max_record_bytes: int) -> Iterator[_Row]:
             _raise_if_of_medium(error)
             yield _lost_row(0, 0, stream.seek(0, os.SEEK_END), "corrupt")
             return
-        columns = _parquet_columns(path, file.schema_arrow)
+        url_column = _check_parquet(path, file.schema_arrow)
         first = 0
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             ordinal = first
             try:
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns):
-                    texts = batch.column("text").cast(pa.large_binary()).to_pylist()
-                    urls = batch.column(columns[-1]).cast(pa.string()).to_pylist()
-                    for text, url in zip(texts, urls, strict=True):
-                        url = url if len(columns) > 1 else None
-                        yield _document_row(ordinal, 0, 0, url, text, max_record_bytes)
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[number]):
+                    texts = batch["text"].cast(pa.large_binary()).to_pylist()
+                    others = batch.drop_columns(["text"]).to_pylist()
+                    for text, other in zip(texts, others, strict=True):
+                        url = other.pop(url_column, None)
+                        yield _document_row(ordinal, 0, 0, url, text, other, max_record_bytes)
                         ordinal += 1
             except (pa.ArrowInvalid, OSError) as error:
                 _raise_if_of_medium(error)
@@ -695,8 +700,8 @@ def _parquet_rows(path: str, max_record_bytes: int) -> Iterator[_Row]:
             first += group.num_rows
 
 
-def _parquet_columns(path: str, schema: pa.Schema) -> list[str]:
-    """Return the names of the text column and of the one with the URL, if any."""
+def _check_parquet(path: str, schema: pa.Schema) -> str:
+    """Return the name of the column that names documents; raises InputInvalid without text."""
     if "text" not in schema.names:
         raise InputInvalid(
             f"{path} has no column 'text' (it has {', '.join(schema.names)}); rename the column "
@@ -705,7 +710,7 @@ def _parquet_columns(path: str, schema: pa.Schema) -> list[str]:
     text_type = schema.field("text").type
     if not (pa.types.is_string(text_type) or pa.types.is_large_string(text_type)):
         raise InputInvalid(f"column 'text' of {path} is {text_type}, not string; cast it")
-    return ["text", *[name for name in ("url", "id") if name in schema.names][:1]]
+    return "url" if "url" in schema.names else "id"
 
 
 def _jsonl_rows(path: str, max_record_bytes: int) -> Iterator[_Row]:
@@ -732,11 +737,10 @@ def _jsonl_rows(path: str, max_record_bytes: int) -> Iterator[_Row]:
                 f"{path} line {ordinal + 1} has no key 'text' (it has "
                 f"{', '.join(document) or 'none'}); rename the key that holds the text"
             )
-        url, text = document.get("url", document.get("id")), document.get("text")
+        text = document.pop("text", None)
+        url = document.pop("url" if "url" in document else "id", None)
         encoded = text.encode("utf-8", "replace") if isinstance(text, str) else None
-        yield _document_row(
-            ordinal, offset, length, None if url is None else str(url), encoded, max_record_bytes
-        )
+        yield _document_row(ordinal, offset, length, url, encoded, document, max_record_bytes)
     if ordinal < 0:
         yield _lost_row(0, 0, 0, "empty")
 
@@ -753,11 +757,17 @@ def _text_rows(path: str, max_record_bytes: int) -> Iterator[_Row]:
             _raise_if_of_medium(error)
             yield _lost_row(0, 0, length, "corrupt")
             return
-    yield _document_row(0, 0, length, url, text, max_record_bytes)
+    yield _document_row(0, 0, length, url, text, {}, max_record_bytes)
 
 
 def _document_row(
-    ordinal: int, offset: int, length: int, url: str | None, text: bytes | None, max_bytes: int
+    ordinal: int,
+    offset: int,
+    length: int,
+    url: object,
+    text: bytes | None,
+    metadata: dict[str, Any],
+    max_bytes: int,
 ) -> _Row:
     error = None
     if text is None:
@@ -769,12 +779,34 @@ def _document_row(
         offset=offset,
         length=length,
         record_type="document",
-        url=url.encode("utf-8", "replace").decode() if url else None,
+        url=str(url).encode("utf-8", "replace").decode() if url not in (None, "") else None,
         content_type="text/plain",
         charset="utf-8",
         payload=text,
+        metadata=_json(metadata) if metadata else None,
         error=error,
     )
+
+
+def _json(value: dict[str, Any]) -> str:
+    """Return a row's other columns as canonical JSON; a lone surrogate is '?'."""
+    text = json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in types that JSON has."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _lost_row(ordinal: int, offset: int, length: int, error: str) -> _Row:

@@ -158,6 +158,7 @@ SIGNALS = (
     Signal("num_lorem_ipsum", "occurrences of 'lorem ipsum'", _C4, pa.int32()),
     Signal("num_c4_lines_cut", "lines that C4 would cut", _C4, pa.int32()),
     Signal("num_c4_bytes_cut", "bytes of c4_cuts", _C4, pa.int32()),
+    Signal("num_c4_chars_cut", "characters of c4_cuts", _C4, pa.int32()),
     Signal("num_c4_sentences", "sentences of the lines that stay", _C4, pa.int32()),
     Signal(
         "c4_cuts",
@@ -192,10 +193,11 @@ SIGNALS_SCHEMA = pa.schema([(signal.name, signal.type) for signal in SIGNALS])
     LOREM_IPSUMS,
     LINES_CUT,
     BYTES_CUT,
+    CHARS_CUT,
     SENTENCES_KEPT,
     CUTS,
     NGRAM_CHARS,  # and the next: one for each n from 2 to 10
-) = range(25)
+) = range(26)
 MAX_NGRAM = max(NGRAMS_DUPLICATE)
 NUM_COUNTS = NGRAM_CHARS + MAX_NGRAM - 1
 
@@ -319,6 +321,7 @@ def _columns(
         "num_lorem_ipsum": pa.array(counts[:, LOREM_IPSUMS]),
         "num_c4_lines_cut": pa.array(counts[:, LINES_CUT]),
         "num_c4_bytes_cut": pa.array(counts[:, BYTES_CUT]),
+        "num_c4_chars_cut": pa.array(counts[:, CHARS_CUT]),
         "num_c4_sentences": pa.array(counts[:, SENTENCES_KEPT]),
         "c4_cuts": pa.ListArray.from_arrays(pa.array(cut_offsets), spans),
     }
@@ -438,7 +441,7 @@ def _signals(
             table = _new_table(_table_bits(most_keys))
         _count_duplicate_lines(data, line_spans, lines, table, row)
         _count_ngrams(word_hashes, chars_before, num_words, ngrams, tallies, table, row)
-        num_cuts = _cut_lines(line_spans, line_cut, lines, start, end, cuts, num_cuts, row)
+        num_cuts = _cut_lines(data, line_spans, line_cut, lines, start, end, cuts, num_cuts, row)
     return counts, cuts[:num_cuts].copy()
 
 
@@ -769,6 +772,7 @@ def _repeated_ngram_chars(
 
 @njit(cache=True, nogil=True)
 def _cut_lines(
+    data: UInt8Array,
     spans: Int64Array,
     line_cut: npt.NDArray[np.bool_],
     num_lines: int,
@@ -793,6 +797,7 @@ def _cut_lines(
         after = spans[j + 1, 0] if j + 1 < num_lines else end
         cuts[num_cuts - 1, 1] = after - start
         row[BYTES_CUT] += after - spans[j, 0]
+        row[CHARS_CUT] += _count_chars(data, spans[j, 0], after)
     return num_cuts
 
 

@@ -125,6 +125,7 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
             tokens["input_ids"].combine_chunks(), tokenizers.load(config.encode.tokenizer)
         )
         assert decoded.to_pylist() == edited(documents, kept, cut_lines)
+        assert kept["num_chars"].to_pylist() == [len(text) for text in decoded.to_pylist()]
         assert (
             tokens["num_tokens"].to_pylist()
             == pc.list_value_length(tokens["input_ids"]).to_pylist()

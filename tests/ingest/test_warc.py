@@ -5,10 +5,13 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import random
 import zlib
 from collections import Counter
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -500,6 +503,42 @@ def test_parquet_without_url_takes_the_id(tmp_path):
     assert documents(path, "parquet")[0]["url"] == "7"
     pq.write_table(pa.table({"text": ["a"]}), path)
     assert documents(path, "parquet")[0]["url"] is None
+
+
+def test_other_columns_pass_through_as_json(tmp_path):
+    """Origin and licence of a source survive; what JSON has no type for is written out."""
+    path = tmp_path / "part.parquet"
+    columns = {
+        "id": [7],
+        "url": ["http://e.com/"],
+        "text": ["a"],
+        "licence": ["CC-BY-4.0"],
+        "added": [datetime(2024, 5, 6, 7, tzinfo=UTC)],
+        "sha1": [b"\xff\x00"],
+        "scores": [[0.5, math.nan]],
+        "origin": [{"archive": "文", "part": None}],
+        "price": [Decimal("1.50")],
+    }
+    pq.write_table(pa.table(columns), path)
+    wanted = {
+        "id": 7,
+        "licence": "CC-BY-4.0",
+        "added": "2024-05-06T07:00:00+00:00",
+        "sha1": "/wA=",
+        "scores": [0.5, None],
+        "origin": {"archive": "文", "part": None},
+        "price": "1.50",
+    }
+    assert json.loads(documents(path, "parquet")[0]["metadata"]) == wanted
+
+    path = tmp_path / "part.jsonl"
+    path.write_text(
+        '{"id": 1, "text": "a"}\n{"id": 2, "text": "b", "n": NaN, "z": 1, "a": "\\ud800"}'
+    )
+    assert [row["metadata"] for row in documents(path, "jsonl")] == [
+        None,
+        '{"a":"?","n":null,"z":1}',  # sorted, so that equal metadata has equal bytes
+    ]
 
 
 def test_a_broken_parquet_row_group_is_one_range_and_the_next_is_read(tmp_path):

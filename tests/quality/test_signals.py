@@ -121,6 +121,7 @@ def oracle(text: str, lang: str | None) -> dict[str, object]:
         "num_lorem_ipsum": sum(line.encode().lower().count(b"lorem ipsum") for line in lines),
         "num_c4_lines_cut": sum(cut),
         "num_c4_bytes_cut": sum(end - start for start, end in cut_spans),
+        "num_c4_chars_cut": sum(len(text.encode()[start:end].decode()) for start, end in cut_spans),
         "num_c4_sentences": sum(map(num_sentences, kept)),
         "c4_cuts": [{"start": start, "end": end} for start, end in cut_spans],
     }
@@ -214,6 +215,7 @@ def test_cut_text_has_nothing_left_to_cut(text: str, lang: str | None) -> None:
     cut_text = apply_edits(pa.array([text]), pa.array(edits, edits_type))[0].as_py()
     after = measure(cut_text, lang)
     assert len(cut_text.encode()) + before["num_c4_bytes_cut"] == len(text.encode())
+    assert len(cut_text) + before["num_c4_chars_cut"] == len(text)
     assert (after["num_c4_lines_cut"], after["c4_cuts"]) == (0, [])
     assert after["num_c4_sentences"] == before["num_c4_sentences"]
     assert after["num_lines"] == before["num_lines"] - before["num_c4_lines_cut"]
