@@ -195,8 +195,11 @@ def train_tokenizer(
 
     loaded = _load(config, settings, lake)
     card = train(loaded, tuple(dump or ()), to, vocabulary)
-    console.print(f"{to}: {card['vocab_size']} tokens from {card['num_texts']} documents")
-    console.print(f'pin it: encode.sha256 = "{card["sha256"]}"')
+    console.print(
+        f"{to}: {card['vocab_size']} tokens from {card['num_texts']} documents\n"
+        f'pin it: encode.sha256 = "{card["sha256"]}"',
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -322,8 +325,11 @@ def _print_release(config: Config, manifest: Manifest) -> None:
         )
     console.print(table)
     folder = Path(config.shards) / manifest.name
-    console.print(f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {folder}")
-    console.print(f"fingerprint {manifest.fingerprint}")
+    console.print(
+        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {folder}\n"
+        f"fingerprint {manifest.fingerprint}",
+        soft_wrap=True,
+    )
 
 
 def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
@@ -334,7 +340,7 @@ def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
         from curation.engine.report import write_report
 
         write_report(lake, path, config)
-    console.print(f"report: {path}")
+    console.print(f"report: {path}", soft_wrap=True)
 
 
 def _plan_table(units: Sequence[Unit]) -> Table:

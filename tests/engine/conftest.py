@@ -10,6 +10,7 @@ from curation.config import Config
 from curation.engine.lake import Lake
 from curation.engine.release import make_release
 from curation.engine.run import run
+from curation.schemas import TABLES
 from curation.tokens.shards import Manifest
 
 
@@ -40,3 +41,17 @@ def undisturbed(spark, configure_in, tmp_path_factory) -> Callable[[int], Finish
         return Finished(config, run(config), make_release(config, "demo"))
 
     return finished
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[[Lake], dict[str, list[str]]]:
+    """Return every row of every table but `mixture`, in an order of their own: `rows_of(lake)`."""
+
+    def rows(lake: Lake) -> dict[str, list[str]]:
+        return {
+            table: sorted(map(str, lake.table(table).to_table(columns=schema.names).to_pylist()))
+            for table, schema in TABLES.items()
+            if table != "mixture"
+        }
+
+    return rows

@@ -466,15 +466,15 @@ def test_an_entry_says_what_the_file_holds(lake: Lake, table: str, path: str) ->
     out = writer(lake, table)
     for ids in ([5, 7], [], [8, 2**62]):
         out.write(rows(table, ids))
-    out.write(rows(table, [2**62 + 1, 2**62 + 5])[1:].to_batches()[0])
+    out.write(rows(table, [2**62 + 1, 2**62 + 3, 2**62 + 5])[1:].to_batches()[0])
     entry = out.close()
     assert entry is not None
     size = (lake.path / path).stat().st_size
-    assert entry == FileEntry(table, path, 5, size, 5, 2**62 + 5)
+    assert entry == FileEntry(table, path, 6, size, 5, 2**62 + 5)
     assert entry.id_range() == (5, 2**62 + 5)
     with pq.ParquetFile(lake.path / path) as file:
         assert file.schema_arrow.equals(TABLES[table])
-        assert file.read()["doc_id"].to_pylist() == [5, 7, 8, 2**62, 2**62 + 5]
+        assert file.read()["doc_id"].to_pylist() == [5, 7, 8, 2**62, 2**62 + 3, 2**62 + 5]
 
 
 def test_a_file_out_of_order_of_ids_claims_no_range(lake: Lake) -> None:

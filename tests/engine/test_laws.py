@@ -33,15 +33,6 @@ SHUFFLE = "spark.sql.shuffle.partitions"
 SHARING = ("fingerprint.ngram=1", "fingerprint.rows=2")
 
 
-def rows_of(lake: Lake) -> dict[str, list[str]]:
-    """Return every row of every table but `mixture`, in an order of their own."""
-    return {
-        table: sorted(map(str, lake.table(table).to_table(columns=schema.names).to_pylist()))
-        for table, schema in TABLES.items()
-        if table != "mixture"
-    }
-
-
 def attempts_of(lake: Lake) -> dict[tuple[str, str, str], str]:
     """Return which attempt each run record commits."""
     return {(r.stage, r.dump, r.slice): r.attempt for r in lake.records()}
@@ -188,6 +179,7 @@ def test_partitions_and_batches_decide_nothing(
     spark,
     configure,
     undisturbed,
+    rows_of,
     num_dumps: int,
     partitions: int,
     batch_rows: int,
@@ -226,7 +218,7 @@ def session_conf(spark, values: dict[str, str]) -> Iterator[None]:
 # ---- law 3 -------------------------------------------------------------------------------------
 
 
-def test_dumps_one_by_one_give_what_all_at_once_give(configure, undisturbed) -> None:
+def test_dumps_one_by_one_give_what_all_at_once_give(configure, undisturbed, rows_of) -> None:
     attempts: dict[tuple[str, str, str], str] = {}
     for num_dumps in range(1, 5):
         config = configure(dumps=num_dumps)

@@ -55,7 +55,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     commit(lake, "B", "filter", (1, 1), {"rejects": {}, "domains": {"web": 1}}, files)
 
     tokens = {"doc_id": [KEPT], "domain": ["docs"], "input_ids": [[1, 2, 3]], "num_tokens": [3]}
-    commit(lake, "A", "encode", (1, 1), {"tokens": {"docs": 3}}, [write_tokens(lake, tokens)])
+    files = [write(lake, "A", "encode", tokens, "tokens")]
+    commit(lake, "A", "encode", (1, 1), {"tokens": {"docs": 3}}, files)
 
     share = {"doc_id": [KEPT], "domain": ["docs"], "num_tokens": [3], "copies": [2]}
     share |= {"partial_tokens": [1], "share": [0.25], "num_duplicates": [2]}
@@ -114,10 +115,6 @@ def write(
     return entry
 
 
-def write_tokens(lake: Lake, columns: Mapping[str, list]) -> FileEntry:
-    return write(lake, "A", "encode", columns, "tokens")
-
-
 def commit(
     lake: Lake,
     dump: str,
@@ -132,11 +129,10 @@ def commit(
     num_rows = {"in": num_in, "kept": num_kept, "rejected": num_in - num_kept}
     num_bytes = {"in": 100 * num_in, "kept": 90 * num_kept}
     num_bytes["removed"] = num_bytes["in"] - num_bytes["kept"]
-    fixed = (1, {}, {}, {}, {}, "2026-01-01T00:00:00Z", seconds)
     lake.commit(
         RunRecord(
             *(stage, dump, slice, f"{stage}/{dump}/{slice}", "part"),
-            *fixed,
+            *(1, {}, {}, {}, {}, "2026-01-01T00:00:00Z", seconds),
             rows=num_rows,
             num_bytes=num_bytes,
             counts=counts,
@@ -166,6 +162,7 @@ def test_a_funnel_sums_slices_and_dumps(lake: Lake) -> None:
     assert (total.bytes_in, total.bytes_kept, total.seconds) == (1600, 450, 3.5)
     assert total.counts["languages"] == {"en": 4, "zh": 1}
     assert ("B", "encode") not in funnel.totals
+    assert {dump for dump, _ in funnel.totals} == {"A", "B"}, "a release is no dump"
     encode = funnel.total("encode")
     assert encode is not None and encode.counts == {"tokens": {"docs": 3}}, "no release counts"
 

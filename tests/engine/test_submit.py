@@ -1,0 +1,61 @@
+"""The scripts in jobs/, as spark-submit runs them."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.engine.lake import Lake
+from curation.engine.stages import STAGES
+
+JOBS = Path(__file__).parents[2] / "jobs"
+SPARK_SUBMIT = Path(sys.executable).with_name("spark-submit")
+
+
+def submit(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [SPARK_SUBMIT, "--master", "local[2]", JOBS / f"{job}.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("job", sorted(path.stem for path in JOBS.glob("*.py")))
+def test_a_job_describes_itself_without_a_jvm(job: str, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{job}.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(JOBS / f"{job}.py"), run_name="__main__")
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert "--config" in said
+    if job in STAGES:
+        assert f"Run the {job} stage" in said
+
+
+def test_every_stage_has_a_job() -> None:
+    assert set(STAGES) <= {path.stem for path in JOBS.glob("*.py")}
+
+
+@pytest.mark.spark
+def test_submitted_jobs_fill_the_same_lake(configure, undisturbed, rows_of, tmp_path: Path) -> None:
+    """A first stage by its own script, then the pipeline for the rest: what one process gives."""
+    config = configure(dumps=1)
+    settings = str(tmp_path / "lake.toml")
+    ingest = submit("ingest", "--config", settings, "--dump", config.dumps[0].name)
+    assert ingest.returncode == 0, ingest.stderr
+    assert f"ingest/{config.dumps[0].name}/0000 committed" in ingest.stderr
+    assert {record.stage for record in Lake(config.lake).records()} == {"ingest"}
+
+    pipeline = submit("pipeline", "--config", settings)
+    assert pipeline.returncode == 0, pipeline.stderr
+    assert "1 of 6 slices are committed" in pipeline.stderr
+    assert rows_of(Lake(config.lake)) == rows_of(undisturbed(1).lake)
+
+
+@pytest.mark.spark
+def test_a_mistake_is_one_line_and_no_trace(tmp_path: Path) -> None:
+    settings = tmp_path / "bad.toml"
+    settings.write_text('lake = "lake"\ndumps = []\nthresold = 1\n')
+    failed = submit("dedup", "--config", str(settings))
+    assert failed.returncode == 1
+    assert "error: thresold is not a setting; did you mean" in failed.stderr
+    assert "Traceback" not in failed.stderr
