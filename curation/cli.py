@@ -156,7 +156,7 @@ def why(
     for history in ledger.why(Lake(lake), document):
         console.print(f"[bold]{history.doc_id}[/]  {escape(str(history.where['url']))}")
         console.print(
-            f"  {history.where['dump']}  {history.where['archive']}\n"
+            f"  {history.where['dump']}  {escape(str(history.where['archive']))}\n"
             f"  record {history.where['record']} at offset {history.where['offset']}",
             soft_wrap=True,
         )
@@ -196,7 +196,7 @@ def train_tokenizer(
     loaded = _load(config, settings, lake)
     card = train(loaded, tuple(dump or ()), to, vocabulary)
     console.print(
-        f"{to}: {card['vocab_size']} tokens from {card['num_texts']} documents\n"
+        f"{escape(str(to))}: {card['vocab_size']} tokens from {card['num_texts']} documents\n"
         f'pin it: encode.sha256 = "{card["sha256"]}"',
         soft_wrap=True,
     )
@@ -326,7 +326,7 @@ def _print_release(config: Config, manifest: Manifest) -> None:
     console.print(table)
     folder = Path(config.shards) / manifest.name
     console.print(
-        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {folder}\n"
+        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {escape(str(folder))}\n"
         f"fingerprint {manifest.fingerprint}",
         soft_wrap=True,
     )
@@ -340,7 +340,7 @@ def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
         from curation.engine.report import write_report
 
         write_report(lake, path, config)
-    console.print(f"report: {path}", soft_wrap=True)
+    console.print(f"report: {escape(str(path))}", soft_wrap=True)
 
 
 def _plan_table(units: Sequence[Unit]) -> Table:
@@ -391,5 +391,5 @@ def _rules_table(lake: Lake) -> Table:
         table.add_column(column, justify="right" if column == "documents" else "left")
     for stage, counts in ledger.rejects_by_rule(lake).items():
         for rule, count in counts.most_common():
-            table.add_row(stage, rule, f"{count:,}")
+            table.add_row(stage, escape(rule), f"{count:,}")
     return table

@@ -6,6 +6,7 @@ Relative paths are relative to the folder of the TOML file.
 """
 
 import difflib
+import math
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -229,13 +230,29 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # an unquoted string
-    *parents, last = key.strip().split(".")
+    *parents, last = _dotted(key, override)
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a table")
     node[last] = value
+
+
+def _dotted(key: str, override: str) -> list[str]:
+    """Return the names of a TOML key, in which a name with a dot is quoted."""
+    try:
+        node: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(
+            f"--set {override!r}: {key!r} is no key; write names joined by dots, and quote one "
+            'that has a dot itself: release."v1.0".seed=3'
+        ) from None
+    names = []
+    while isinstance(node, dict):
+        (name, node), *_ = node.items()
+        names.append(name)
+    return names
 
 
 def _build(cls: Any, tree: Any, where: str) -> Any:
@@ -288,8 +305,8 @@ def _convert_scalar(hint: type, value: Any, key: str, metadata: Mapping[str, Any
         raise ConfigError(f"{key} must be {hint.__name__}, got {value!r}")
     low, high = metadata.get("low"), metadata.get("high")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value != value:
-            raise ConfigError(f"{key} must be a number, got {value!r}; write one")
+        if not math.isfinite(value):
+            raise ConfigError(f"{key} must be a finite number, got {value!r}; write one")
         if low is not None and value < low:
             raise ConfigError(f"{key} must be at least {low:g}, got {value!r} ({metadata['doc']})")
         if high is not None and value > high:

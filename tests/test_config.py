@@ -141,10 +141,20 @@ def test_every_number_has_a_lower_bound() -> None:
     assert [key for key, field in numbers if field.metadata["low"] is None] == []
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("key", ["dedup.threshold", "filter.rules.any", "release.x.shares.web"])
-def test_nan_is_no_number(write, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{key} must be a number, got nan"):
-        load(write(LEAST), [f"{key}=nan"])
+def test_a_number_is_finite(write, key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} must be a finite number, got {value}"):
+        load(write(LEAST), [f"{key}={value}"])
+
+
+def test_a_name_with_a_dot_is_quoted_in_an_override(write) -> None:
+    config = load(
+        write(LEAST + '[release."v1.0"]\nshares = {web = 1.0}\n'), ['release."v1.0".seed=3']
+    )
+    assert config.release["v1.0"].seed == 3
+    with pytest.raises(ConfigError, match=r"'a b' is no key.*quote one"):
+        load(write(LEAST), ["a b=1"])
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,18 @@ class Lake:
         try:
             if not marker.exists():
                 path.mkdir(parents=True, exist_ok=True)
-                if any(path.iterdir()):
+                # A kill on the way to the marker leaves its unfinished file.
+                if any(not f.name.startswith(f".{marker.name}.") for f in path.iterdir()):
                     raise LakeCorrupt(
                         f"{path} holds files but is no lake; name an empty folder for the lake"
                     )
                 _write_atomically(marker, json.dumps({"format_version": FORMAT_VERSION}))
             with open(path / "_lock", "a"):
                 pass
+        except (FileExistsError, NotADirectoryError):
+            raise LakeCorrupt(
+                f"{path} or a parent of it is a file; name a folder for the lake"
+            ) from None
         except OSError as error:
             raise LakeReadOnly(
                 f"the lake at {path} cannot be written ({error.strerror}); "
@@ -173,9 +178,15 @@ class Lake:
         partitioning = pads.partitioning(
             pa.schema([("dump", pa.string()), ("slice", pa.string())]), flavor="hive"
         )
-        return pads.dataset(
-            paths, schema=schema, partitioning=partitioning, partition_base_dir=str(self.path)
-        )
+        try:
+            return pads.dataset(
+                paths, schema=schema, partitioning=partitioning, partition_base_dir=str(self.path)
+            )
+        except FileNotFoundError as error:
+            raise LakeCorrupt(
+                f"a committed file of table {name} is gone ({error}); restore it, or delete the "
+                "run record under _runs that lists it, and the next run does its slice again"
+            ) from None
 
     def record(self, stage: str, dump: str, slice: str) -> RunRecord | None:
         """Return the commit of a stage and slice, None when there is none."""
@@ -201,11 +212,15 @@ class Lake:
 
     def dumps(self) -> list[str]:
         """Return the dumps frozen in this lake, in their order."""
-        ordinals = {}
-        for path in (self.path / "_inputs").glob("*.jsonl"):
-            dump, ordinal, _ = _read_inputs(path)
-            ordinals[ordinal] = dump
+        ordinals = self._ordinals()
         return [ordinals[ordinal] for ordinal in sorted(ordinals)]
+
+    def dump_at(self, ordinal: int) -> str:
+        """Return the dump with this ordinal, as it stands in a doc_id; raises NotFound."""
+        ordinals = self._ordinals()
+        if ordinal not in ordinals:
+            raise NotFound(f"the lake {self.path} has no dump number {ordinal}: {ordinals}")
+        return ordinals[ordinal]
 
     def inputs(self, dump: str) -> list[InputFile]:
         """Return the frozen input files of a dump, empty when none are frozen."""
@@ -278,11 +293,19 @@ class Lake:
                 removed += _remove_unlisted(self.path, self.path / table, listed)
         for path in sorted((self.path / "_work").glob("*")):
             removed += _remove_unlisted(self.path, path, set())
+        for path in sorted(self.path.glob("_*/**/.*.json*")):  # of a kill during a commit
+            path.unlink()
+            removed.append(str(path.relative_to(self.path)))
         return removed
 
     def work_folder(self, attempt: str) -> Path:
         """Return a folder for the state of one attempt; `gc` removes what is left in it."""
         return self.path / "_work" / attempt
+
+    def _ordinals(self) -> dict[int, str]:
+        """Return the frozen dumps by ordinal; a dump may be frozen before those listed before."""
+        headers = [_read_inputs(path) for path in (self.path / "_inputs").glob("*.jsonl")]
+        return {ordinal: dump for dump, ordinal, _ in headers}
 
     def _record_path(self, stage: str, dump: str, slice: str) -> Path:
         return self.path / "_runs" / stage / dump / f"{slice}.json"

@@ -98,7 +98,7 @@ def why(lake: Lake, wanted: str) -> list[History]:
 
 def _history(lake: Lake, doc_id: int) -> History:
     place = origin(doc_id)
-    dump = lake.dumps()[place.dump]
+    dump = lake.dump_at(place.dump)
 
     def rows(table: str) -> list[dict[str, Any]]:
         matches = pc.field("doc_id") == doc_id

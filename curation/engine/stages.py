@@ -69,6 +69,8 @@ def _dedup_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.dedup)
     for speed_only in ("max_rounds", "prefix_documents"):
         del settings[speed_only]
+    if config.dedup.scope != "window":
+        del settings["window"]
     return settings
 
 

@@ -51,7 +51,7 @@ CHANGES = {
     "fingerprint.seed": ("2", "fingerprint"),
     "dedup.threshold": ("0.7", "dedup"),
     "dedup.scope": ('"dump"', "dedup"),
-    "dedup.window": ("3", "dedup"),
+    "dedup.window": ("3", ""),  # without the scope of that name; with it, below
     "dedup.bucket_cap": ("2", "dedup"),
     "dedup.index_ranges": ("4", "dedup"),
     "dedup.max_rounds": ("0", ""),
@@ -145,6 +145,11 @@ def test_a_setting_changes_the_stages_that_it_decides_and_what_follows(
     if setting == "ingest.slice_files":  # two files a slice
         expected = {unit for unit in expected if unit[2] != "0001"}
     assert changed(keys(config), after) == expected
+
+
+def test_a_window_decides_in_its_scope(configure: Callable[..., Config]) -> None:
+    config, other = (configure('dedup.scope="window"', f"dedup.window={n}") for n in (1, 2))
+    assert changed(keys(config), keys(other)) == units(FOLLOWING["dedup"])
 
 
 @pytest.mark.parametrize(
