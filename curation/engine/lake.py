@@ -7,6 +7,10 @@
     <lake>/<table>/dump=<dump>/slice=<nnnn>/<attempt>-part-<nnnnn>-<task>.parquet
     <lake>/<rejects|edits>/stage=<stage>/dump=...      the two tables that several stages write
 
+A record is outdated when a commit that it names as input is not there any more or has another key:
+an earlier stage ran under another configuration. No reader shows the files of an outdated record;
+they stay, because the same configuration makes them current again.
+
 Nothing here needs Spark: a notebook opens a lake with `curation.open(path)`, a worker writes with
 `TableWriter`. A reader opens exactly the files that the run records list.
 """
@@ -20,8 +24,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -35,6 +40,7 @@ from curation.errors import (
     LakeReadOnly,
     LakeVersion,
     NotFound,
+    SlicesChanged,
 )
 from curation.ingest.listing import InputFile
 from curation.schemas import FORMAT_VERSION, TABLES
@@ -43,6 +49,7 @@ WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
 STAGED_TABLES = ("rejects", "edits")  # written by several stages
 ROW_GROUP_ROWS = 20_000
 ROW_GROUP_BYTES = 64_000_000
+Place = tuple[str, str, str]  # stage, dump, slice
 
 
 @dataclass(frozen=True)
@@ -156,8 +163,8 @@ class Lake:
     ) -> pads.Dataset:
         """Return the committed rows of a table as a pyarrow dataset.
 
-        Adds the columns dump and slice. Nothing is read until the dataset is scanned, so a lake of
-        any size opens at once; `.to_table(columns=[...])`, `.head(n)` and DuckDB read from it.
+        Adds the columns dump and slice, for rejects and edits also stage. Nothing is read until the
+        dataset is scanned; `.to_table(columns=[...])`, `.head(n)` and DuckDB read from it.
         """
         if name not in TABLES:
             raise NotFound(f"no table {name!r}; tables are {', '.join(sorted(TABLES))}")
@@ -168,16 +175,19 @@ class Lake:
             if (slice is None or f"/slice={slice}/" in f"/{entry.path}")
             and (stage is None or record.stage == stage)
         ]
-        if dump is not None and not any((self.path / "_runs").glob(f"*/{dump}")):
+        if dump is not None and not self._places(dump=dump):
             raise NotFound(f"dump {dump!r} is not in the lake {self.path}; it has {self.dumps()}")
-        schema = TABLES[name]
-        for column in ("dump", "slice"):
-            schema = schema.append(pa.field(column, pa.string()))
+        folders = pa.schema(
+            [
+                (folder, pa.string())
+                for folder in ("stage", "dump", "slice")
+                if folder != "stage" or name in STAGED_TABLES
+            ]
+        )
+        schema = pa.schema([*TABLES[name], *folders])
         if not paths:
             return pads.dataset(schema.empty_table())
-        partitioning = pads.partitioning(
-            pa.schema([("dump", pa.string()), ("slice", pa.string())]), flavor="hive"
-        )
+        partitioning = pads.partitioning(folders, flavor="hive")
         try:
             return pads.dataset(
                 paths, schema=schema, partitioning=partitioning, partition_base_dir=str(self.path)
@@ -201,14 +211,24 @@ class Lake:
             ) from None
 
     def records(self, stage: str | None = None, dump: str | None = None) -> list[RunRecord]:
-        """Return all commits, ordered by path."""
-        pattern = f"{stage or '*'}/{dump or '*'}/*.json"
-        found = []
-        for path in sorted((self.path / "_runs").glob(pattern)):
-            record = self.record(path.parent.parent.name, path.parent.name, path.stem)
-            if record is not None:
-                found.append(record)
-        return found
+        """Return all commits that are not outdated, ordered by path.
+
+        Cost: reads these records and, for whether they are outdated, all that they depend on.
+        """
+        read = cache(self.record)
+
+        @cache
+        def is_current(stage: str, dump: str, slice: str) -> bool:
+            record = read(stage, dump, slice)
+            return record is not None and all(
+                (source := read(*place)) is not None and source.key == key and is_current(*place)
+                for place, key in ((name.split("/"), key) for name, key in record.inputs.items())
+                # A release never changes, whatever becomes of the lake.
+                if stage != "release"
+            )
+
+        places = self._places(stage, dump)
+        return [record for at in places if is_current(*at) and (record := read(*at)) is not None]
 
     def dumps(self) -> list[str]:
         """Return the dumps frozen in this lake, in their order."""
@@ -224,15 +244,13 @@ class Lake:
 
     def inputs(self, dump: str) -> list[InputFile]:
         """Return the frozen input files of a dump, empty when none are frozen."""
-        path = self.path / "_inputs" / f"{dump}.jsonl"
-        if not path.exists():
-            return []
-        return _read_inputs(path)[2]
+        frozen = self._frozen(dump)
+        return list(frozen.files) if frozen else []
 
     def check_order(self, dumps: Sequence[str]) -> None:
         """Raise DumpOrderChanged unless the frozen dumps are a subset in the same places."""
         for path in sorted((self.path / "_inputs").glob("*.jsonl")):
-            name, ordinal, _ = _read_inputs(path)
+            name, ordinal, *_ = _read_inputs(path)
             if ordinal >= len(dumps) or dumps[ordinal] != name:
                 now = dumps.index(name) if name in dumps else "nowhere"
                 raise DumpOrderChanged(
@@ -240,6 +258,16 @@ class Lake:
                     "configuration; dumps may only be appended, because earlier decisions depend "
                     "on their order: restore the order, or start a new lake"
                 )
+
+    def check_slices(self, dump: str, slice_files: int) -> None:
+        """Raise SlicesChanged unless a frozen dump was cut in slices of as many files."""
+        frozen = self._frozen(dump)
+        if frozen and frozen.slice_files != slice_files:
+            raise SlicesChanged(
+                f"ingest.slice_files is {slice_files}, but dump {dump} of the lake {self.path} has "
+                f"slices of {frozen.slice_files} files, which its commits name; restore "
+                f"ingest.slice_files = {frozen.slice_files}, or start a new lake"
+            )
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -268,9 +296,12 @@ class Lake:
             finally:
                 file.truncate(0)
 
-    def freeze_inputs(self, dump: str, ordinal: int, files: Sequence[InputFile]) -> None:
+    def freeze_inputs(
+        self, dump: str, ordinal: int, slice_files: int, files: Sequence[InputFile]
+    ) -> None:
         """Write the input listing of a dump."""
-        lines = [json.dumps({"dump": dump, "ordinal": ordinal})]
+        header = {"dump": dump, "ordinal": ordinal, "slice_files": slice_files}
+        lines = [json.dumps(header)]
         lines += [json.dumps(asdict(file)) for file in files]
         folder = self.path / "_inputs"
         folder.mkdir(exist_ok=True)
@@ -286,7 +317,8 @@ class Lake:
 
     def gc(self) -> list[str]:
         """Remove every file that no run record lists; return their paths. Holds no lock itself."""
-        listed = {entry.path for record in self.records() for entry in record.files}
+        records = [record for place in self._places() if (record := self.record(*place))]
+        listed = {entry.path for record in records for entry in record.files}
         removed = []
         for table in TABLES:
             if (self.path / table).exists():
@@ -304,8 +336,17 @@ class Lake:
 
     def _ordinals(self) -> dict[int, str]:
         """Return the frozen dumps by ordinal; a dump may be frozen before those listed before."""
-        headers = [_read_inputs(path) for path in (self.path / "_inputs").glob("*.jsonl")]
-        return {ordinal: dump for dump, ordinal, _ in headers}
+        frozen = [_read_inputs(path) for path in (self.path / "_inputs").glob("*.jsonl")]
+        return {dump.ordinal: dump.name for dump in frozen}
+
+    def _frozen(self, dump: str) -> "_Frozen | None":
+        path = self.path / "_inputs" / f"{dump}.jsonl"
+        return _read_inputs(path) if path.exists() else None
+
+    def _places(self, stage: str | None = None, dump: str | None = None) -> list[Place]:
+        """Return stage, dump and slice of every commit, outdated ones too, ordered by path."""
+        paths = sorted((self.path / "_runs").glob(f"{stage or '*'}/{dump or '*'}/*.json"))
+        return [(path.parent.parent.name, path.parent.name, path.stem) for path in paths]
 
     def _record_path(self, stage: str, dump: str, slice: str) -> Path:
         return self.path / "_runs" / stage / dump / f"{slice}.json"
@@ -386,6 +427,8 @@ class TableWriter:
         assert self._writer is not None
         self._writer.close()
         path = self._lake / self.path
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())  # a record must not outlive a file that it lists
         rows = pq.read_metadata(path).num_rows
         return FileEntry(
             self.table, str(self.path), rows, path.stat().st_size, self._first, self._last
@@ -405,11 +448,24 @@ class TableWriter:
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
 
 
-def _read_inputs(path: Path) -> tuple[str, int, list[InputFile]]:
-    """Return the name, the ordinal and the files of a frozen dump."""
+class _Frozen(NamedTuple):
+    """A dump as it was at first sight."""
+
+    name: str
+    ordinal: int
+    slice_files: int
+    files: Sequence[InputFile]
+
+
+def _read_inputs(path: Path) -> _Frozen:
     try:
         header, *files = [json.loads(line) for line in path.read_text().splitlines()]
-        return header["dump"], header["ordinal"], [InputFile(**line) for line in files]
+        return _Frozen(
+            header["dump"],
+            header["ordinal"],
+            header["slice_files"],
+            [InputFile(**line) for line in files],
+        )
     except (ValueError, KeyError, TypeError):
         raise LakeCorrupt(f"{path} is damaged; restore it from a backup of the lake") from None
 

@@ -95,17 +95,15 @@ def run(
     """
     reporter = reporter or Silence()
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-    lake = open_or_none(config.lake)
-    units = plan(config, lake, selection.dumps, selection.first, selection.last)
-    if lake is not None and all(unit.committed for unit in units):
+    units = runnable(config, selection)
+    if all(unit.committed for unit in units):
         reporter.planned(units)
-        return lake
+        return Lake(config.lake)
     lake = Lake.create(config.lake)
     with lake.lock():
         _freeze(config, lake, selection.dumps)
-        units = plan(config, lake, selection.dumps, selection.first, selection.last)
+        units = runnable(config, selection)
         reporter.planned(units)
-        _check_inputs(config, lake, units)
         for unit in units:
             if unit.committed:
                 continue
@@ -119,6 +117,24 @@ def run(
             lake.commit(record)
             reporter.committed(unit, record)
     return lake
+
+
+def runnable(config: Config, selection: Selection) -> list[Unit]:
+    """Return the plan of a selection; raises NotCommitted where it needs what has not run."""
+    lake = open_or_none(config.lake)
+    units = plan(config, lake, selection.dumps, selection.first, selection.last)
+    planned = {unit.name for unit in units}
+    for unit in units:
+        for name, key in unit.inputs.items():
+            stage, dump, slice = name.split("/")
+            record = lake.record(stage, dump, slice) if lake else None
+            if name not in planned and (record is None or record.key != key):
+                state = "has not run" if record is None else "ran with another configuration"
+                raise NotCommitted(
+                    f"{unit.name} needs {name}, which {state}; run first: "
+                    f"curation run CONFIG --dump {dump} --to {stage}"
+                )
+    return units
 
 
 def release_unit(name: str, settings: Mapping[str, Any], lake_keys: Mapping[str, str]) -> Unit:
@@ -138,22 +154,7 @@ def _freeze(config: Config, lake: Lake, dumps: Sequence[str]) -> None:
             continue
         files = present_inputs(config, lake, dump.name)
         if files != lake.inputs(dump.name):
-            lake.freeze_inputs(dump.name, ordinal, files)
-
-
-def _check_inputs(config: Config, lake: Lake, units: Sequence[Unit]) -> None:
-    """Raise NotCommitted if a unit needs another that is neither committed nor in the plan."""
-    planned = {unit.name for unit in units}
-    for unit in units:
-        for name, key in unit.inputs.items():
-            stage, dump, slice = name.split("/")
-            record = lake.record(stage, dump, slice)
-            if name not in planned and (record is None or record.key != key):
-                state = "has not run" if record is None else "ran with another configuration"
-                raise NotCommitted(
-                    f"{unit.name} needs {name}, which {state}; run first: "
-                    f"curation run CONFIG --dump {dump} --to {stage}"
-                )
+            lake.freeze_inputs(dump.name, ordinal, config.ingest.slice_files, files)
 
 
 def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> RunRecord:

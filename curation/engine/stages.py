@@ -186,6 +186,8 @@ def dumps_in_scope(config: Config, dump: str) -> list[str]:
 def present_inputs(config: Config, lake: Lake | None, dump: str) -> list[InputFile]:
     """Return the input files of a dump: the frozen ones, checked, and the new ones after them."""
     declared = next(d for d in config.dumps if d.name == dump)
+    if lake is not None:
+        lake.check_slices(dump, config.ingest.slice_files)
     seen = list_inputs(declared.inputs, declared.format)
     return freeze(lake.inputs(dump) if lake is not None else [], seen)
 

@@ -241,7 +241,7 @@ def _ingest_batch(
         }
     )
     kept = rows.filter(pa.array(decision.alive)).select(DOCUMENTS.names)
-    return kept, decision.rejects(rows, context.stage)
+    return kept, decision.rejects(rows)
 
 
 def _extract(pages: pa.RecordBatch, settings: Any) -> pa.StructArray:
@@ -291,13 +291,12 @@ class _Decision:
         places[alive] = np.arange(int(alive.sum()))
         return values.take(pa.array(places, mask=places < 0))
 
-    def rejects(self, rows: pa.Table, stage: str) -> pa.Table:
+    def rejects(self, rows: pa.Table) -> pa.Table:
         """Return the ledger rows of everything rejected."""
         gone = pa.array(~self.alive)
         rule = pa.array(self._rule, pa.string()).filter(gone)
         return ledger(
             rows.filter(gone),
-            stage,
             rule,
             [[name] for name in rule.to_pylist()],
             pa.array(self._value, pa.string()).filter(gone),
@@ -305,15 +304,12 @@ class _Decision:
         )
 
 
-def ledger(
-    rows: pa.Table, stage: str, rule: Any, rules: Any, value: Any, threshold: Any
-) -> pa.Table:
+def ledger(rows: pa.Table, rule: Any, rules: Any, value: Any, threshold: Any) -> pa.Table:
     """Return rejects rows of documents that left the flow."""
     columns = {name: rows[name] for name in ("doc_id", "url", "host", "archive", "offset")}
     return pa.table(
         [
             *columns.values(),
-            pa.array([stage] * rows.num_rows, pa.string()),
             rule,
             pa.array(rules, pa.list_(pa.string())),
             value,
@@ -429,7 +425,6 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         gone = pc.or_(is_blocked, is_failed)
         rejected = ledger(
             rows.filter(gone),
-            context.stage,
             pc.coalesce(blocked.field("rule"), failed.field("rule")).filter(gone),
             _prepend(blocked.field("rule"), failed.field("rules")).filter(gone),
             pc.coalesce(blocked.field("value"), failed.field("value").cast(pa.string())).filter(
@@ -459,7 +454,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         )
         writers.write("kept", kept)
         writers.write("rejects", rejected)
-        writers.write("edits", _edit_rows(kept_rows["doc_id"], cuts, context.stage))
+        writers.write("edits", _edit_rows(kept_rows["doc_id"], cuts))
         outcome.rows["in"] += measured.num_rows
         size = pc.sum(rows["num_bytes"]).as_py()
         size_kept = pc.sum(kept["num_bytes"]).as_py() or 0
@@ -496,14 +491,13 @@ def _cut(measured: pa.Table, unit: str, enabled: bool) -> pa.ChunkedArray | pa.A
     return pa.array(np.zeros(measured.num_rows, np.int64))
 
 
-def _edit_rows(doc_id: pa.ChunkedArray, cuts: pa.Array, stage: str) -> pa.Table:
+def _edit_rows(doc_id: pa.ChunkedArray, cuts: pa.Array) -> pa.Table:
     """Flatten spans to rows of `edits`."""
     parents = pc.list_parent_indices(cuts)
     spans = pc.list_flatten(cuts)
     return pa.table(
         {
             "doc_id": doc_id.combine_chunks().take(parents),
-            "stage": pa.array([stage] * len(spans), pa.string()),
             "start": spans.field("start"),
             "end": spans.field("end"),
             "replacement": pa.array([""] * len(spans), pa.string()),

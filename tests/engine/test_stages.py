@@ -156,7 +156,10 @@ def test_a_window_decides_in_its_scope(configure: Callable[..., Config]) -> None
     ("override", "same"),
     [
         ("dedup.threshold=1", "dedup.threshold=1.0"),
-        ("filter.rules={ a = 1, b = 2 }", "filter.rules={ b = 2.0, a = 1.0 }"),
+        (
+            "filter.rules={ gopher_min_words = 1, gopher_max_words = 2 }",
+            "filter.rules={ gopher_max_words = 2.0, gopher_min_words = 1.0 }",
+        ),
         ("ingest.max_record_bytes=10_000_000", "ingest.min_chars=100"),  # both the default
     ],
 )
