@@ -7,16 +7,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from curation import models
-from curation.config import DEFAULT_LANGUAGE_MODEL, Config, load
-from curation.errors import CurationError
+from curation.config import DEFAULT_LANGUAGE_MODEL, Config, DumpConfig, load
+from curation.errors import CurationError, InputChanged
 
 JAVA_VERSIONS = (17, 21)
 MIN_FREE_BYTES = 2_000_000_000
+MAX_ATTEMPTS = 3  # of a request to a server of inputs
+MEND_REMOTE = (
+    "do what the message says; if it names no answer of a server, this machine does not reach it: "
+    "check the host, DNS and the firewall with curl -I URL, and set HTTPS_PROXY behind a proxy"
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,10 @@ def _configuration(path: Path) -> list[Finding]:
     except CurationError as error:
         return [Finding("configuration", False, str(error), f"mend {path}")]
     findings = [Finding("configuration", True, f"{path}: {len(config.dumps)} dumps")]
+    # who asks a doctor does not wait for nine minutes
+    attempts = min(config.remote.attempts, MAX_ATTEMPTS)
+    config = replace(config, remote=replace(config.remote, attempts=attempts))
+    findings += _remote_inputs(config)
     findings.append(_inputs(config))
     findings += [_writable("lake", config.lake), _writable("shards", config.shards)]
     if config.encode.tokenizer:
@@ -116,6 +126,52 @@ def _configuration(path: Path) -> list[Finding]:
     return findings
 
 
+def _remote_inputs(config: Config) -> list[Finding]:
+    """Fetch the remote listings of every dump, and the start of its first remote file."""
+    from curation.engine.run import open_or_none
+    from curation.ingest.listing import (
+        RemoteListing,
+        is_remote_listing,
+        list_inputs,
+        read_remote_listing,
+    )
+    from curation.ingest.remote import is_remote, open_url
+
+    lake = open_or_none(config.lake)
+
+    def fetch(dump: DumpConfig, url: str, listings: dict[str, RemoteListing]) -> str:
+        listing = read_remote_listing(url, dump.base, config.remote)
+        frozen = lake.listings(dump.name).get(url) if lake is not None else None
+        if frozen is not None and frozen.sha256 != listing.sha256:
+            raise InputChanged(
+                f"{url} has changed since it was frozen; the dump keeps the files that it named "
+                "then: to add files, name a listing of theirs beside it"
+            )
+        listings[url] = listing
+        return f"{url} names {len(listing.paths):,} files"
+
+    def open_first(dump: DumpConfig, listings: dict[str, RemoteListing]) -> str:
+        seen = list_inputs(dump.inputs, dump.format, base=dump.base, listings=listings)
+        first = next((path for path, _, _ in seen if is_remote(path)), None)
+        if first is None:
+            return "none is remote"
+        with open_url(first, config.remote) as stream:
+            return f"{first} can be read: {stream.seek(0, os.SEEK_END):,} bytes"
+
+    findings = []
+    for dump in config.dumps:
+        listings: dict[str, RemoteListing] = {}
+        urls = [entry for entry in dump.inputs if is_remote_listing(entry)]
+        for url in urls:
+            act = partial(fetch, dump, url, listings)
+            findings.append(_try(f"listing of {dump.name}", act, MEND_REMOTE))
+        if len(listings) == len(urls):
+            act = partial(open_first, dump, listings)
+            first = _try(f"first file of {dump.name}", act, MEND_REMOTE)
+            findings += [first] if first.found != "none is remote" else []
+    return findings
+
+
 def _inputs(config: Config) -> Finding:
     from curation.engine.run import open_or_none
     from curation.engine.stages import present_inputs
@@ -125,7 +181,8 @@ def _inputs(config: Config) -> Finding:
         sizes = [
             file.size for dump in config.dumps for file in present_inputs(config, lake, dump.name)
         ]
-        return f"{len(sizes)} files, {sum(sizes):,} bytes"
+        local = [size for size in sizes if size is not None]
+        return f"{len(sizes)} files; {len(local)} are local, {sum(local):,} bytes"
 
     return _try("inputs", count, "mend the inputs of the dump that is named")
 

@@ -2,7 +2,8 @@
 
     <lake>/_lake.json                                  format version
     <lake>/_lock                                       held with flock by the one running writer
-    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump
+    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump; its first
+                                                       line has the digests of remote listings
     <lake>/_runs/<stage>/<dump>/<slice>.json           the run records: the only commits
     <lake>/<table>/dump=<dump>/slice=<nnnn>/<attempt>-part-<nnnnn>-<task>.parquet
     <lake>/<rejects|edits>/stage=<stage>/dump=...      the two tables that several stages write
@@ -36,7 +37,7 @@ from curation.errors import (
     LakeVersion,
     NotFound,
 )
-from curation.ingest.listing import InputFile
+from curation.ingest.listing import InputFile, RemoteListing
 from curation.schemas import FORMAT_VERSION, TABLES
 
 WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
@@ -84,6 +85,9 @@ class RunRecord:
     counts: Mapping[str, Mapping[str, int]]  # rejects by rule, records by type, ...
     files: tuple[FileEntry, ...]
     environment: Mapping[str, str] = field(default_factory=dict)  # decides nothing
+    # What servers said of remote input files when they were read: file ordinal -> the fields of
+    # curation.ingest.remote.Facts.
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def files_of(self, table: str) -> list[FileEntry]:
         """Return the committed files of a table."""
@@ -107,6 +111,7 @@ class Lake:
     def __init__(self, path: str | Path) -> None:
         """Open an existing lake. Raises LakeMissing, LakeCorrupt, or LakeVersion."""
         self.path = Path(path)
+        self._sources: dict[str, dict[str, Mapping[str, Any]]] = {}
         marker = self.path / "_lake.json"
         try:
             version = json.loads(marker.read_text())["format_version"]
@@ -214,6 +219,39 @@ class Lake:
             return []
         return _read_inputs(path)[2]
 
+    def listings(self, dump: str) -> dict[str, RemoteListing]:
+        """Return the frozen remote listings of a dump by URL, with the files that they named."""
+        path = self.path / "_inputs" / f"{dump}.jsonl"
+        if not path.exists():
+            return {}
+        paths = {file.ordinal: file.path for file in self.inputs(dump)}
+        with open(path) as lines:
+            frozen = json.loads(next(lines)).get("listings", [])
+        return {
+            listing["url"]: RemoteListing(
+                listing["sha256"],
+                listing["base"],
+                tuple(
+                    sorted(
+                        paths[ordinal]
+                        for first, last in listing["ordinals"]
+                        for ordinal in range(first, last + 1)
+                    )
+                ),
+            )
+            for listing in frozen
+        }
+
+    def sources(self, dump: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return what servers said of the remote files of a dump that are ingested, by ordinal.
+
+        Read once from all run records of ingest, then kept up with what this object commits.
+        """
+        if dump not in self._sources:
+            records = self.records("ingest", dump)
+            self._sources[dump] = {k: v for record in records for k, v in record.sources.items()}
+        return self._sources[dump]
+
     def check_order(self, dumps: Sequence[str]) -> None:
         """Raise DumpOrderChanged unless the frozen dumps are a subset in the same places."""
         for path in sorted((self.path / "_inputs").glob("*.jsonl")):
@@ -253,9 +291,27 @@ class Lake:
             finally:
                 file.truncate(0)
 
-    def freeze_inputs(self, dump: str, ordinal: int, files: Sequence[InputFile]) -> None:
-        """Write the input listing of a dump."""
-        lines = [json.dumps({"dump": dump, "ordinal": ordinal})]
+    def freeze_inputs(
+        self,
+        dump: str,
+        ordinal: int,
+        files: Sequence[InputFile],
+        listings: Mapping[str, RemoteListing] | None = None,
+    ) -> None:
+        """Write the input listing of a dump, and which files its remote listings named."""
+        header: dict[str, Any] = {"dump": dump, "ordinal": ordinal}
+        if listings:
+            ordinals = {file.path: file.ordinal for file in files}
+            header["listings"] = [
+                {
+                    "url": url,
+                    "base": listing.base,
+                    "sha256": listing.sha256,
+                    "ordinals": _ranges(sorted(ordinals[path] for path in listing.paths)),
+                }
+                for url, listing in listings.items()
+            ]
+        lines = [json.dumps(header)]
         lines += [json.dumps(asdict(file)) for file in files]
         folder = self.path / "_inputs"
         folder.mkdir(exist_ok=True)
@@ -266,6 +322,8 @@ class Lake:
         path = self._record_path(record.stage, record.dump, record.slice)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(path, record.to_json())
+        if record.sources and record.dump in self._sources:
+            self._sources[record.dump].update(record.sources)
         for folder in self._folders(record):
             _remove_unlisted(self.path, folder, {entry.path for entry in record.files})
 
@@ -389,6 +447,17 @@ def _read_inputs(path: Path) -> tuple[str, int, list[InputFile]]:
         return header["dump"], header["ordinal"], [InputFile(**line) for line in files]
     except (ValueError, KeyError, TypeError):
         raise LakeCorrupt(f"{path} is damaged; restore it from a backup of the lake") from None
+
+
+def _ranges(ordinals: Sequence[int]) -> list[list[int]]:
+    """Return ascending numbers as [first, last] of each run without a gap."""
+    runs: list[list[int]] = []
+    for ordinal in ordinals:
+        if runs and ordinal == runs[-1][1] + 1:
+            runs[-1][1] = ordinal
+        else:
+            runs.append([ordinal, ordinal])
+    return runs
 
 
 def _write_atomically(path: Path, text: str) -> None:
