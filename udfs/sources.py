@@ -117,8 +117,8 @@ def _settings(text: str) -> RemoteConfig:
         return RemoteConfig(**json.loads(text))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"option remote of the warc source is {text!r} ({error}); give the settings of [remote] "
-            'as JSON, such as {"attempts": 5}'
+            f"option remote of the warc source is {text!r} ({error}); give the settings of "
+            '[remote] as JSON, such as {"attempts": 5}'
         ) from None
 
 

@@ -130,6 +130,7 @@ def _remote_inputs(config: Config) -> list[Finding]:
     """Fetch the remote listings of every dump, and the start of its first remote file."""
     from curation.engine.run import open_or_none
     from curation.ingest.listing import (
+        LISTING_SUFFIXES,
         RemoteListing,
         is_remote_listing,
         list_inputs,
@@ -137,10 +138,9 @@ def _remote_inputs(config: Config) -> list[Finding]:
     )
     from curation.ingest.remote import is_remote, open_url
 
-    lake = open_or_none(config.lake)
-
     def fetch(dump: DumpConfig, url: str, listings: dict[str, RemoteListing]) -> str:
         listing = read_remote_listing(url, dump.base, config.remote)
+        lake = open_or_none(config.lake)
         frozen = lake.listings(dump.name).get(url) if lake is not None else None
         if frozen is not None and frozen.sha256 != listing.sha256:
             raise InputChanged(
@@ -156,7 +156,8 @@ def _remote_inputs(config: Config) -> list[Finding]:
         if first is None:
             return "none is remote"
         with open_url(first, config.remote) as stream:
-            return f"{first} can be read: {stream.seek(0, os.SEEK_END):,} bytes"
+            stream.read(1)
+        return f"{first} can be read"
 
     findings = []
     for dump in config.dumps:
@@ -165,7 +166,10 @@ def _remote_inputs(config: Config) -> list[Finding]:
         for url in urls:
             act = partial(fetch, dump, url, listings)
             findings.append(_try(f"listing of {dump.name}", act, MEND_REMOTE))
-        if len(listings) == len(urls):
+        may_be_remote = any(
+            is_remote(entry) or entry.endswith(LISTING_SUFFIXES) for entry in dump.inputs
+        )
+        if may_be_remote and len(listings) == len(urls):
             act = partial(open_first, dump, listings)
             first = _try(f"first file of {dump.name}", act, MEND_REMOTE)
             findings += [first] if first.found != "none is remote" else []

@@ -256,7 +256,8 @@ def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[Input
     """Group neighbouring files until a group has `group_bytes`: a task reads and writes one group.
 
     A remote file, whose size is not known beforehand, is a group of its own; archives of Common
-    Crawl are larger than a group anyway. Depends on the frozen listing alone, so a part holds the same files on any cluster.
+    Crawl are larger than a group anyway. Depends on the frozen listing alone, so a part holds the
+    same files on any cluster.
     """
     groups: list[list[InputFile]] = []
     size = group_bytes

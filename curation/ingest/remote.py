@@ -406,8 +406,10 @@ class RemoteFile(RawIOBase):
         if status == 416 and self._ranges:
             self._unsatisfied(headers, position)
             return None
-        if status not in (200, 206) or (status == 206 and not self._ranges):
+        if status not in (200, 206):
             raise self._refusal(response)
+        if status == 206 and not self._ranges:
+            raise _Hiccup("206 where the whole file was asked for")
         start: int
         size: int | None
         num_bytes: int | None
@@ -549,6 +551,7 @@ class _Body:
         self._decoder: Any = None  # zlib does not export its type
         self._waited = 0.0  # seconds, for the bytes below
         self._arrived = 0
+        self._too_slow = ""
 
     def read(self) -> bytes:
         """Return some bytes, none once everything announced has come. Raises _Hiccup."""
@@ -593,6 +596,8 @@ class _Body:
         """Return bytes of the wire, none at the announced end."""
         if self._missing == 0:
             return b""
+        if self._too_slow:  # said now, so that what had come is kept
+            raise _Hiccup(self._too_slow)
         size = READ_BYTES if self._missing is None else min(READ_BYTES, self._missing)
         before = self._clock.now()
         try:
@@ -605,9 +610,9 @@ class _Body:
             self._missing -= len(data)
         self._waited += self._clock.now() - before
         self._arrived += len(data)
-        if self._waited >= self._timeout and self._missing != 0:
+        if self._waited >= self._timeout:
             if self._arrived < SLOWEST_BYTES_PER_SECOND * self._waited:
-                raise _Hiccup(f"only {self._arrived} bytes came in {self._waited:.0f} s")
+                self._too_slow = f"only {self._arrived} bytes came in {self._waited:.0f} s"
             self._waited, self._arrived = 0.0, 0
         return data
 
