@@ -29,6 +29,7 @@ from curation.engine.lake import Lake
 from curation.engine.run import Selection, _freeze, run
 from curation.engine.stages import plan
 from curation.errors import (
+    ConfigError,
     InputChanged,
     InputInvalid,
     InputMissing,
@@ -40,6 +41,7 @@ from curation.errors import (
 from curation.ingest import remote, warc
 from curation.ingest.listing import list_inputs
 from curation.ingest.remote import Clock, Facts, RemoteFailure, open_url, read_url
+from udfs.sources import WarcReader
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tests" / "data" / "dumps" / "DUMP-2021-bullseye-00000.warc.gz"
@@ -969,6 +971,22 @@ def test_a_dump_over_http_gives_the_documents_of_local_files(spark, crawl, confi
     crawl.always(status(404))
     with pytest.raises(InputMissing, match=r"segments/1/warc/.* answers 404"):
         run(configured(tmp_path, crawl, "ingest.min_chars=51"), ingest)
+
+
+@pytest.mark.spark
+def test_the_data_source_reads_a_remote_listing(spark, crawl, cut):
+    url = crawl.url(f"{CRAWL}/warc.paths.gz")
+    options = {"remote": json.dumps({"user_agent": "notebook/1"})}
+    found = spark.read.format("warc").options(**options).load(url).select("url").collect()
+    local = spark.read.format("warc").load(f"{cut}/{DUMP}-*.warc.gz").select("url").collect()
+    assert sorted(found) == sorted(local)
+    assert {headers["User-Agent"] for _, headers in crawl.requests} == {"notebook/1"}
+
+
+def test_the_data_source_refuses_settings_that_are_none():
+    for text in ('{"attempt": 5}', "5 attempts", "[5]"):
+        with pytest.raises(ConfigError, match="give the settings of"):
+            WarcReader({"remote": text, "groups": "[]"})
 
 
 def test_a_frozen_dump_is_planned_without_network(crawl, tmp_path):
