@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from curation import __version__
 from curation.config import Config, RemoteConfig, load
 from curation.engine import doctor
-from curation.engine.lake import Lake
-from curation.engine.run import Selection, _freeze, run
+from curation.engine.lake import Lake, RunRecord
+from curation.engine.run import Selection, _freeze, group_files, run
 from curation.engine.stages import plan
 from curation.errors import (
     ConfigError,
@@ -39,7 +39,7 @@ from curation.errors import (
     PrerequisiteMissing,
 )
 from curation.ingest import remote, warc
-from curation.ingest.listing import list_inputs
+from curation.ingest.listing import InputFile, list_inputs
 from curation.ingest.remote import Clock, Facts, RemoteFailure, open_url, read_url
 from udfs.sources import WarcReader
 
@@ -319,6 +319,13 @@ SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>!</Messa
         status(206, BYTES, Content_Range=f"bytes 5-{len(BYTES) + 4}/{len(BYTES) + 5}"),
         status(206, BYTES[:-9], Content_Range=f"bytes 0-{len(BYTES) - 1}/{len(BYTES)}"),
         status(200, BYTES, Content_Length="many"),
+        status(
+            206,
+            b"%x\r\n%s\r\n0\r\n\r\n" % (len(BYTES) - 5, BYTES[5:]),
+            Content_Length=None,
+            Transfer_Encoding="chunked",
+            Content_Range=f"bytes 5-{len(BYTES) - 1}/{len(BYTES)}",
+        ),
         cut(0),
         cut(0, reset=True),
     ],
@@ -455,6 +462,12 @@ def test_a_body_without_a_length_is_known_to_be_whole_by_its_last_chunk(server, 
     assert len(server.requests) == 2  # one was cut; all fits into the window
 
 
+def test_a_file_without_a_length_that_shrank_is_not_taken_for_whole(server, waits):
+    server.play(chunked(70_000), *[lambda h, c: chunked()(h, c[:50_000])] * 9)
+    with pytest.raises(InputUnreachable, match="ends before the byte that was reached earlier"):
+        read_url(server.url(), SETTINGS, waits.clock)
+
+
 def test_a_body_that_ends_with_the_connection_is_refused(server):
     def close_delimited(handler: Handler, content: bytes | None) -> None:
         handler.answer(200, content, Content_Length=None)
@@ -502,6 +515,14 @@ def test_gzip_added_on_the_way_is_resumed_after_a_cut(server, waits):
         stream.seek(17)
         assert stream.read(5) == BYTES[17:22]
     assert len(server.requests) == 3
+
+
+def test_an_encoding_that_was_cut_behind_the_proxy_is_asked_again(server, waits):
+    half = gzip.compress(BYTES)[:50_000]
+    broken = status(200, half, Content_Encoding="gzip")
+    server.play(broken, broken, compress)  # the second is asked without a range
+    assert read_url(server.url(), SETTINGS, waits.clock) == BYTES
+    assert server.ranges == ["bytes=0-", None, None]
 
 
 def test_gzip_that_labels_the_file_itself_stays(server):
@@ -989,6 +1010,16 @@ def test_the_data_source_refuses_settings_that_are_none():
             WarcReader({"remote": text, "groups": "[]"})
 
 
+def test_a_remote_file_is_a_partition_of_its_own(tmp_path):
+    listing = tmp_path / "l.paths"
+    listing.write_text("https://h.invalid/a\nhttps://h.invalid/b\n")
+    assert [[path for _, path in group] for group in WarcReader({"path": str(listing)}).groups] == [
+        ["https://h.invalid/a"], ["https://h.invalid/b"],
+    ]  # fmt: skip
+    files = [InputFile(n, f"https://h.invalid/{n}", None, None) for n in range(3)]
+    assert group_files(files, 10**9) == [[file] for file in files]
+
+
 def test_a_frozen_dump_is_planned_without_network(crawl, tmp_path):
 
     config = configured(tmp_path, crawl)
@@ -1057,3 +1088,17 @@ def test_the_doctor_reads_listings_and_says_what_to_do(crawl, tmp_path, monkeypa
     assert found()[listing].ok
     crawl.content[f"{CRAWL}/warc.paths.gz"] = gzip.compress(b"crawl-data/other.warc.gz\n")
     assert "has changed since it was frozen" in found()[listing].found
+
+
+def test_records_and_inputs_of_older_lakes_are_read(crawl, tmp_path):
+    """They say nothing of listings and sources."""
+    config = configured(tmp_path, crawl)
+    lake = Lake.create(config.lake)
+    inputs = tmp_path / "lake" / "_inputs" / f"{DUMP}.jsonl"
+    inputs.parent.mkdir()
+    file = {"ordinal": 0, "path": "/a.warc.gz", "size": 1, "mtime_ns": 2}
+    inputs.write_text(f'{{"dump": "{DUMP}", "ordinal": 0}}\n{json.dumps(file)}\n')
+    assert lake.inputs(DUMP) == [InputFile(0, "/a.warc.gz", 1, 2)]
+    assert lake.listings(DUMP) == {}
+    fields = {field.name: {} for field in dataclasses.fields(RunRecord) if field.name != "sources"}
+    assert RunRecord.from_json(json.dumps(fields | {"files": []})).sources == {}
