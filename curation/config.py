@@ -43,7 +43,12 @@ class DumpConfig:
     """One dump: a named crawl, in the order of the list."""
 
     name: str = setting(doc="name of the dump, for example CC-MAIN-2023-14")
-    inputs: tuple[str, ...] = setting(doc="files, folders, globs or path listings (*.paths[.gz])")
+    inputs: tuple[str, ...] = setting(
+        doc="files, folders, globs or path listings (*.paths[.gz]); https:// and s3:// too"
+    )
+    base: str = setting(
+        "", "URL or folder that lines of listings are relative to; empty: see Remote input"
+    )
     format: str = setting("warc", "warc (also WET), parquet, jsonl or text", choices=SOURCE_FORMATS)
 
 
@@ -78,6 +83,37 @@ class IngestConfig:
     blocked_domains: tuple[str, ...] = setting((), "domains blocked with all their subdomains")
     blocked_hosts: tuple[str, ...] = setting((), "hosts blocked exactly")
     blocked_paths: tuple[str, ...] = setting((), "substrings of the URL path that block a page")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteConfig:
+    """How remote inputs are asked for; nothing here decides a row."""
+
+    user_agent: str = setting(
+        "", "how requests name themselves; empty: curation/VERSION (add how to reach you)"
+    )
+    connections: int = setting(
+        4, "open requests of one worker process; a cluster has at most tasks x this", low=1, high=64
+    )
+    # Twenty waits of 1 s and on average half of 1, 2, 4, ..., 60 s: about nine minutes. Overload
+    # of Common Crawl's servers comes and goes within minutes (status.commoncrawl.org, 2025).
+    attempts: int = setting(
+        20,
+        "requests in a row without 1 MiB of progress before a file is given up",
+        low=1,
+        high=1000,
+    )
+    max_wait_seconds: float = setting(
+        60.0, "bound of the random wait between two attempts", low=0.0, high=3600.0
+    )
+    timeout_seconds: float = setting(
+        60.0,
+        "seconds without an answer, or with less than 10 kB/s, before asking again",
+        low=0.1,
+        high=3600.0,
+    )
+    anonymous: bool = setting(False, "read s3:// without credentials: public buckets")
+    s3_endpoint: str = setting("", "URL of an S3-compatible store; empty: AWS, or AWS_ENDPOINT_URL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +229,7 @@ class Config:
     report: str = setting("report.html", "file of the report")
     dumps: tuple[DumpConfig, ...] = setting(doc="the dumps, oldest first; append only")
     ingest: IngestConfig = setting(IngestConfig())
+    remote: RemoteConfig = setting(RemoteConfig())
     fingerprint: FingerprintConfig = setting(FingerprintConfig())
     dedup: DedupConfig = setting(DedupConfig())
     filter: FilterConfig = setting(FilterConfig())
@@ -357,7 +394,11 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         shards=resolve(config.shards),
         report=resolve(config.report),
         dumps=tuple(
-            replace(dump, inputs=tuple(resolve_input(path) for path in dump.inputs))
+            replace(
+                dump,
+                inputs=tuple(resolve_input(path) for path in dump.inputs),
+                base=resolve(dump.base),
+            )
             for dump in config.dumps
         ),
         ingest=replace(config.ingest, language_model=resolve(config.ingest.language_model)),

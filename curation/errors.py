@@ -5,8 +5,10 @@ CurationError
  +- InputError              something about the input files
  |   +- InputMissing        no such file, or nothing to read where the configuration points
  |   +- InputVanished       a file frozen in the lake is gone
- |   +- InputChanged        a file frozen in the lake has another size or time
+ |   +- InputChanged        a file frozen in the lake has another size, time or ETag
  |   +- InputInvalid        a source file without the columns or the form it must have
+ |   +- InputRefused        a server does not let us read a file
+ |   +- InputUnreachable    a server failed for as long as we tried
  +- ArtifactError           a model, tokenizer or list that the configuration pins
  |   +- ArtifactMissing     no such file
  |   +- ArtifactChanged     its sha256 is not the pinned one
@@ -53,11 +55,19 @@ class InputVanished(InputError):
 
 
 class InputChanged(InputError):
-    """A file frozen in the lake has another size or modification time."""
+    """A file frozen in the lake has another size, modification time or ETag."""
 
 
 class InputInvalid(InputError):
     """A source file does not have the columns or the form it must have."""
+
+
+class InputRefused(InputError):
+    """A server does not let us read a file (401, 403, no credentials, no trust)."""
+
+
+class InputUnreachable(InputError):
+    """A server failed for as long as we tried."""
 
 
 class ArtifactError(CurationError):

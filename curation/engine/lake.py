@@ -2,7 +2,8 @@
 
     <lake>/_lake.json                                  format version
     <lake>/_lock                                       held with flock by the one running writer
-    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump
+    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump; its first
+                                                       line has the digests of remote listings
     <lake>/_runs/<stage>/<dump>/<slice>.json           the run records: the only commits
     <lake>/<table>/dump=<dump>/slice=<nnnn>/<attempt>-part-<nnnnn>-<task>.parquet
     <lake>/<rejects|edits>/stage=<stage>/dump=...      the two tables that several stages write
@@ -42,7 +43,7 @@ from curation.errors import (
     NotFound,
     SlicesChanged,
 )
-from curation.ingest.listing import InputFile
+from curation.ingest.listing import InputFile, RemoteListing
 from curation.schemas import FORMAT_VERSION, TABLES
 
 WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
@@ -91,6 +92,9 @@ class RunRecord:
     counts: Mapping[str, Mapping[str, int]]  # rejects by rule, records by type, ...
     files: tuple[FileEntry, ...]
     environment: Mapping[str, str] = field(default_factory=dict)  # decides nothing
+    # What servers said of remote input files when they were read: file ordinal -> the fields of
+    # curation.ingest.remote.Facts.
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def files_of(self, table: str) -> list[FileEntry]:
         """Return the committed files of a table."""
@@ -114,6 +118,7 @@ class Lake:
     def __init__(self, path: str | Path) -> None:
         """Open an existing lake. Raises LakeMissing, LakeCorrupt, or LakeVersion."""
         self.path = Path(path)
+        self._sources: dict[str, dict[str, Mapping[str, Any]]] = {}
         marker = self.path / "_lake.json"
         try:
             version = json.loads(marker.read_text())["format_version"]
@@ -247,10 +252,41 @@ class Lake:
         frozen = self._frozen(dump)
         return list(frozen.files) if frozen else []
 
+    def listings(self, dump: str) -> dict[str, RemoteListing]:
+        """Return the frozen remote listings of a dump by URL, with the files that they named."""
+        frozen = self._frozen(dump)
+        if frozen is None:
+            return {}
+        paths = {file.ordinal: file.path for file in frozen.files}
+        return {
+            listing["url"]: RemoteListing(
+                listing["sha256"],
+                listing["base"],
+                tuple(
+                    sorted(
+                        paths[ordinal]
+                        for first, last in listing["ordinals"]
+                        for ordinal in range(first, last + 1)
+                    )
+                ),
+            )
+            for listing in frozen.listings
+        }
+
+    def sources(self, dump: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return what servers said of the remote files of a dump that are ingested, by ordinal.
+
+        Read once from all run records of ingest, then kept up with what this object commits.
+        """
+        if dump not in self._sources:
+            records = self.records("ingest", dump)
+            self._sources[dump] = {k: v for record in records for k, v in record.sources.items()}
+        return self._sources[dump]
+
     def check_order(self, dumps: Sequence[str]) -> None:
         """Raise DumpOrderChanged unless the frozen dumps are a subset in the same places."""
         for path in sorted((self.path / "_inputs").glob("*.jsonl")):
-            name, ordinal, *_ = _read_inputs(path)
+            name, ordinal, *_ = _read_inputs(path, with_files=False)
             if ordinal >= len(dumps) or dumps[ordinal] != name:
                 now = dumps.index(name) if name in dumps else "nowhere"
                 raise DumpOrderChanged(
@@ -261,7 +297,7 @@ class Lake:
 
     def check_slices(self, dump: str, slice_files: int) -> None:
         """Raise SlicesChanged unless a frozen dump was cut in slices of as many files."""
-        frozen = self._frozen(dump)
+        frozen = self._frozen(dump, with_files=False)
         if frozen and frozen.slice_files != slice_files:
             raise SlicesChanged(
                 f"ingest.slice_files is {slice_files}, but dump {dump} of the lake {self.path} has "
@@ -297,10 +333,26 @@ class Lake:
                 file.truncate(0)
 
     def freeze_inputs(
-        self, dump: str, ordinal: int, slice_files: int, files: Sequence[InputFile]
+        self,
+        dump: str,
+        ordinal: int,
+        slice_files: int,
+        files: Sequence[InputFile],
+        listings: Mapping[str, RemoteListing] | None = None,
     ) -> None:
-        """Write the input listing of a dump."""
-        header = {"dump": dump, "ordinal": ordinal, "slice_files": slice_files}
+        """Write the input listing of a dump, and which files its remote listings named."""
+        header: dict[str, Any] = {"dump": dump, "ordinal": ordinal, "slice_files": slice_files}
+        if listings:
+            ordinals = {file.path: file.ordinal for file in files}
+            header["listings"] = [
+                {
+                    "url": url,
+                    "base": listing.base,
+                    "sha256": listing.sha256,
+                    "ordinals": _ranges(sorted(ordinals[path] for path in listing.paths)),
+                }
+                for url, listing in listings.items()
+            ]
         lines = [json.dumps(header)]
         lines += [json.dumps(asdict(file)) for file in files]
         folder = self.path / "_inputs"
@@ -312,6 +364,8 @@ class Lake:
         path = self._record_path(record.stage, record.dump, record.slice)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(path, record.to_json())
+        if record.sources and record.dump in self._sources:
+            self._sources[record.dump].update(record.sources)
         for folder in self._folders(record):
             _remove_unlisted(self.path, folder, {entry.path for entry in record.files})
 
@@ -336,12 +390,13 @@ class Lake:
 
     def _ordinals(self) -> dict[int, str]:
         """Return the frozen dumps by ordinal; a dump may be frozen before those listed before."""
-        frozen = [_read_inputs(path) for path in (self.path / "_inputs").glob("*.jsonl")]
+        paths = (self.path / "_inputs").glob("*.jsonl")
+        frozen = [_read_inputs(path, with_files=False) for path in paths]
         return {dump.ordinal: dump.name for dump in frozen}
 
-    def _frozen(self, dump: str) -> "_Frozen | None":
+    def _frozen(self, dump: str, with_files: bool = True) -> "_Frozen | None":
         path = self.path / "_inputs" / f"{dump}.jsonl"
-        return _read_inputs(path) if path.exists() else None
+        return _read_inputs(path, with_files) if path.exists() else None
 
     def _places(self, stage: str | None = None, dump: str | None = None) -> list[Place]:
         """Return stage, dump and slice of every commit, outdated ones too, ordered by path."""
@@ -455,19 +510,35 @@ class _Frozen(NamedTuple):
     ordinal: int
     slice_files: int
     files: Sequence[InputFile]
+    listings: Sequence[Mapping[str, Any]]
 
 
-def _read_inputs(path: Path) -> _Frozen:
+def _read_inputs(path: Path, with_files: bool = True) -> _Frozen:
+    """Read a listing, or its header alone: a dump has up to 100,000 files."""
     try:
-        header, *files = [json.loads(line) for line in path.read_text().splitlines()]
+        with open(path, encoding="utf-8") as lines:
+            header = json.loads(next(lines))
+            files = [json.loads(line) for line in lines] if with_files else []
         return _Frozen(
             header["dump"],
             header["ordinal"],
             header["slice_files"],
             [InputFile(**line) for line in files],
+            header.get("listings", []),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, StopIteration):
         raise LakeCorrupt(f"{path} is damaged; restore it from a backup of the lake") from None
+
+
+def _ranges(ordinals: Sequence[int]) -> list[list[int]]:
+    """Return ascending numbers as [first, last] of each run without a gap."""
+    runs: list[list[int]] = []
+    for ordinal in ordinals:
+        if runs and ordinal == runs[-1][1] + 1:
+            runs[-1][1] = ordinal
+        else:
+            runs.append([ordinal, ordinal])
+    return runs
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -17,7 +17,14 @@ from curation.config import Config
 from curation.dedup import minhash
 from curation.engine.lake import WHOLE_DUMP, Lake
 from curation.errors import ConfigError
-from curation.ingest.listing import InputFile, freeze, list_inputs
+from curation.ingest.listing import (
+    InputFile,
+    RemoteListing,
+    freeze,
+    is_remote_listing,
+    list_inputs,
+    read_remote_listing,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ def plan(
     """Return every unit of the chosen dumps and stages, in the order in which they run.
 
     `lake` is None where none exists yet. Raises ConfigError for an unknown dump or stage, input
-    errors for vanished or changed files. Cost: one stat of every input file.
+    errors for vanished or changed files. Cost: one stat of every local input file, one request for
+    every remote listing that is not frozen yet; for what is frozen no network is needed.
     """
     chosen = _stage_range(first, last)
     for dump in dumps:
@@ -183,13 +191,36 @@ def dumps_in_scope(config: Config, dump: str) -> list[str]:
     return names[first[config.dedup.scope] : ordinal]
 
 
-def present_inputs(config: Config, lake: Lake | None, dump: str) -> list[InputFile]:
-    """Return the input files of a dump: the frozen ones, checked, and the new ones after them."""
+def present_inputs(
+    config: Config,
+    lake: Lake | None,
+    dump: str,
+    listings: Mapping[str, RemoteListing] | None = None,
+) -> list[InputFile]:
+    """Return the input files of a dump: the frozen ones, checked, and the new ones after them.
+
+    `listings` are what `present_listings` returns, which is asked for when they are not given.
+    """
     declared = next(d for d in config.dumps if d.name == dump)
     if lake is not None:
         lake.check_slices(dump, config.ingest.slice_files)
-    seen = list_inputs(declared.inputs, declared.format)
+    if listings is None:
+        listings = present_listings(config, lake, dump)
+    seen = list_inputs(declared.inputs, declared.format, base=declared.base, listings=listings)
     return freeze(lake.inputs(dump) if lake is not None else [], seen)
+
+
+def present_listings(config: Config, lake: Lake | None, dump: str) -> dict[str, RemoteListing]:
+    """Return the remote listings of a dump by URL: as they are frozen, and the new ones fetched."""
+    declared = next(d for d in config.dumps if d.name == dump)
+    entries = [entry for entry in declared.inputs if is_remote_listing(entry)]
+    known = lake.listings(dump) if lake is not None and entries else {}
+    return {
+        entry: known[entry]
+        if entry in known and known[entry].base == declared.base
+        else read_remote_listing(entry, declared.base, config.remote)
+        for entry in entries
+    }
 
 
 def slice_inputs(config: Config, files: Sequence[InputFile], slice: str) -> list[InputFile]:

@@ -56,6 +56,7 @@ class Outcome:
     num_bytes: Counter[str] = field(default_factory=Counter)  # of text: in, kept, removed
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     files: list[FileEntry] = field(default_factory=list)
+    sources: dict[str, Any] = field(default_factory=dict)  # see RunRecord
 
     def count(self, what: str, names: Mapping[str, int]) -> None:
         """Add counts under a heading, for example rejects by rule."""
@@ -68,6 +69,7 @@ class Outcome:
         for what, names in other.counts.items():
             self.count(what, names)
         self.files += other.files
+        self.sources.update(other.sources)
 
     def to_json(self) -> str:
         """Return the outcome as a worker sends it."""
@@ -87,6 +89,7 @@ class Outcome:
             Counter(values["num_bytes"]),
             {what: Counter(names) for what, names in values["counts"].items()},
             [FileEntry(**entry) for entry in values["files"]],
+            values["sources"],
         )
 
 
@@ -134,8 +137,11 @@ def ingest_records(
         if records.num_rows == 0:
             continue
         is_summary = pc.is_valid(records["num_other"])
-        for row in records.filter(is_summary).select(["record_type", "num_other"]).to_pylist():
-            outcome.count("records", {row["record_type"]: row["num_other"]})
+        for row in records.filter(is_summary).to_pylist():
+            if row["metadata"] is not None:
+                outcome.sources[str(row["file_ordinal"])] = json.loads(row["metadata"])
+            else:
+                outcome.count("records", {row["record_type"]: row["num_other"]})
         records = records.filter(pc.invert(is_summary))
         if records.num_rows == 0:
             continue

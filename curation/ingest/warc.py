@@ -31,13 +31,13 @@ from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from curation.errors import InputInvalid, InputMissing
+from curation.ingest import remote
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -186,7 +186,7 @@ def _with_stream(
 def _open(path: str) -> BinaryIO:
     try:
         if "://" in path:
-            return cast(BinaryIO, fsspec.open(path, "rb", expand=False).open())
+            return remote.open_url(path)
         return open(path, "rb")  # never a pattern or a chain, whatever characters it has
     except FileNotFoundError as error:
         raise InputMissing(
