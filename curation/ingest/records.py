@@ -267,8 +267,8 @@ class _WarcioRecord(Record):
         block = BytesIO(self.read())
         try:
             headers = _HTTP_PARSER.parse(block)
-            status = int(headers.get_statuscode())
-        except (StatusAndHeadersParserException, EOFError, ValueError) as error:
+            status = int(headers.statusline.split()[1])  # "1.1 200 OK"
+        except (StatusAndHeadersParserException, EOFError, IndexError, ValueError) as error:
             raise HttpInvalid from error
         names = ("content-encoding", "transfer-encoding")
         codings = [value for name in names for key, value in headers.headers if key.lower() == name]
