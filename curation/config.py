@@ -40,7 +40,9 @@ class DumpConfig:
 
     name: str = setting(doc="name of the dump, for example CC-MAIN-2023-14")
     inputs: tuple[str, ...] = setting(doc="files, folders, globs or path listings (*.paths[.gz])")
-    format: str = setting("warc", "warc (also WET), parquet, jsonl or text", choices=SOURCE_FORMATS)
+    format: str = setting(
+        "warc", "warc (also WET and ARC), parquet, jsonl or text", choices=SOURCE_FORMATS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
