@@ -9,6 +9,7 @@ import gzip
 import json
 import random
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -290,6 +291,24 @@ def line_feeds(compressed: bool) -> Case:
     return it.case()
 
 
+def http_line_feeds(compressed: bool) -> Case:
+    """Servers that end their headers' lines in LF; the payload must not become a header."""
+    it = _named("http_line_feeds", compressed)
+    it.good(1, it.text(1, block=it.http(1).replace(b"\r\n", b"\n")))
+    it.good(2, it.text(2, block=it.http(2).replace(b"\r\n", b"\n", 1)))
+    it.good(3)
+    return it.case()
+
+
+def one_line_feed(compressed: bool) -> Case:
+    """One line of a header ends in LF, and must not swallow the next."""
+    it = _named("one_line_feed", compressed)
+    it.good(1)
+    it.good(2, it.text(2).replace(b"WARC-Target-URI", b"X-Note: x\nWARC-Target-URI"))
+    it.good(3)
+    return it.case()
+
+
 def odd_urls(compressed: bool) -> Case:
     it = _named("odd_urls", compressed)
     for i, (url, wanted) in enumerate(
@@ -363,6 +382,32 @@ def arc_broken(compressed: bool) -> Case:
     it.good(4, it.arc(4))
     it.lost(it.stored(it.arc(5))[:-300], "truncated", it.url(5))
     return it.case()
+
+
+def arc_truncated_header(compressed: bool) -> Case:
+    it = Builder(f"truncated_header.arc{'.gz' if compressed else ''}", compressed)
+    it.other("arc_header", it.arc_header())
+    it.good(1, it.arc(1))
+    it.lost(it.stored(it.arc(2))[:28], "truncated")
+    return it.case()
+
+
+def arc_one_member_cut(compressed: bool) -> Case:
+    """The records before the cut are whole, though their member is not."""
+    it = Builder("one_member_cut.arc.gz" if compressed else "cut.arc", compressed=False)
+    it.other("arc_header", it.arc_header())
+    it.good(1, it.arc(1))
+    it.good(2, it.arc(2))
+    if not compressed:
+        it.lost(it.arc(3)[:10], "truncated")
+        return it.case()
+    # stored, not deflated: what a cut leaves of the text is known
+    text = it.data + it.arc(3)
+    deflater = zlib.compressobj(0, wbits=31)
+    member = (deflater.compress(text) + deflater.flush())[: 10 + 5 + len(it.data) + 10]
+    rows = [(row[0], 0, 0, *row[3:]) for row in it.rows]
+    rows.append((3, 0, len(member), "lost", None, "truncated", None))
+    return Case(it.name, member, rows, dict(it.counts))
 
 
 def arc_without_header(compressed: bool) -> Case:
@@ -507,8 +552,10 @@ def not_gzip() -> Case:
 _EITHER = [
     types, truncated_file, truncated_header, garbage_between, garbage_first, garbage_last,
     length_too_long, length_too_long_last, length_too_short, length_missing, fields_missing,
-    header_malformed, header_folded, header_too_long, line_feeds, odd_urls, zero_length, no_http,
-    old_versions, blank_lines, arc, arc_broken, arc_without_header, arc_version_2, concatenated,
+    header_malformed, header_folded, header_too_long, line_feeds, http_line_feeds, one_line_feed,
+    odd_urls, zero_length, no_http,
+    old_versions, blank_lines, arc, arc_broken, arc_truncated_header,
+    arc_one_member_cut, arc_without_header, arc_version_2, concatenated,
 ]  # fmt: skip
 _WHOLE = [
     truncated_member, bad_crc, bad_size, one_member, members_of_any_size, gzip_fields, empty_file,
