@@ -49,7 +49,9 @@ class DumpConfig:
     base: str = setting(
         "", "URL or folder that lines of listings are relative to; empty: see Remote input"
     )
-    format: str = setting("warc", "warc (also WET), parquet, jsonl or text", choices=SOURCE_FORMATS)
+    format: str = setting(
+        "warc", "warc (also WET and ARC), parquet, jsonl or text", choices=SOURCE_FORMATS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,8 @@ class Unit:
 
 def _ingest_packages(config: Config) -> Sequence[str]:
     engines = {"trafilatura": ("trafilatura", "lxml", "justext"), "resiliparse": ("resiliparse",)}
-    return ("fastwarc", "resiliparse", "fasttext-predict", *engines[config.ingest.extractor])
+    readers = ("fastwarc", "warcio", "zlib-ng")
+    return (*readers, "resiliparse", "fasttext-predict", *engines[config.ingest.extractor])
 
 
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
@@ -98,7 +99,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=2,
+            version=3,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,

@@ -215,6 +215,8 @@ def test_a_tokenizer_that_is_not_the_pinned_one_is_refused(
     ("package", "extractor", "first"),
     [
         ("fastwarc", "resiliparse", "ingest"),
+        ("warcio", "resiliparse", "ingest"),
+        ("zlib-ng", "resiliparse", "ingest"),
         ("resiliparse", "resiliparse", "ingest"),
         ("resiliparse", "trafilatura", "ingest"),  # it decodes bytes for either
         ("trafilatura", "trafilatura", "ingest"),
