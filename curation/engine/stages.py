@@ -55,8 +55,9 @@ class Unit:
 
 
 def _ingest_packages(config: Config) -> Sequence[str]:
-    engines = {"trafilatura": ("trafilatura", "lxml", "justext"), "resiliparse": ("resiliparse",)}
-    return ("fastwarc", "resiliparse", "fasttext-predict", *engines[config.ingest.extractor])
+    is_resiliparse = config.ingest.extractor == "resiliparse"
+    engine = ("resiliparse",) if is_resiliparse else ("trafilatura", "lxml", "justext")
+    return ("fastwarc", "resiliparse", "chardet", "fasttext-predict", *engine)
 
 
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
@@ -89,7 +90,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=2,
+            version=3,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
