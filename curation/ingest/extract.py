@@ -56,7 +56,7 @@ BLANK_LINES = re.compile(r"\n{3,}")
 PRE = re.compile(r"<(/?)pre\b[^<>]*>", re.I)
 INLINE = re.compile(r"</?(?:span|font)\b[^<>]*>", re.I)
 BLANK_LINE = re.compile(r"(?<=\n)[^\S\n]*(?=\n)")
-JOINERS = ("\u200c", "\u200d")
+JOINER = re.compile("(\u200c|&zwnj;|&#8204;|&#x200c;)|\u200d|&zwj;|&#8205;|&#x200d;", re.I)
 RUNES = range(0x16A0, 0x16EB)  # letters that hardly any page holds
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -218,15 +218,13 @@ def _shield(page: str) -> tuple[str, Callable[[str], str]]:
     element there, and joiners. Letters that the page does not use stand in for them meanwhile.
     """
     has_pre = "<pre" in page or "<PRE" in page
-    if not has_pre and not any(joiner in page for joiner in JOINERS):
-        return page, str
-    free = [rune for rune in map(chr, RUNES) if rune not in page]
+    has_joiners = JOINER.search(page) is not None
+    free = [rune for rune in map(chr, RUNES) if rune not in page] if has_pre or has_joiners else []
     if len(free) < 3:
         return page, str
-    blank, *stand_ins = free[:3]
-    pairs = list(zip(JOINERS, stand_ins, strict=True))
-    for joiner, rune in pairs:
-        page = page.replace(joiner, rune)
+    blank, non_joiner, joiner = free[:3]
+    if has_joiners:
+        page = JOINER.sub(lambda found: non_joiner if found[1] else joiner, page)
     if has_pre:
         parts, at, depth = [], 0, 0
         for tag in PRE.finditer(page):
@@ -237,10 +235,7 @@ def _shield(page: str) -> tuple[str, Callable[[str], str]]:
         page = "".join((*parts, page[at:]))
 
     def restore(text: str) -> str:
-        text = text.replace(blank, "")
-        for joiner, rune in pairs:
-            text = text.replace(rune, joiner)
-        return text
+        return text.replace(blank, "").replace(non_joiner, "\u200c").replace(joiner, "\u200d")
 
     return page, restore
 

@@ -20,14 +20,21 @@ TAG = re.compile(r"<(/?)(math|script|span|mjx-container|img)\b([^<>]*)>", re.I)
 # One of these stands in a page that has formulas; long ones are found faster.
 MARKS = ("</math>", 'type="math/tex', 'class="latex')
 DISPLAY = re.compile(r"""mode=display|display\s*=\s*["']?block|display\s*=\s*["']?true""", re.I)
-RENDERED = re.compile(r"""class\s*=\s*["']?[^"']*\b(katex-html|MathJax(?:_Preview|_SVG|_CHTML)?)\b""")
+RENDERED = re.compile(
+    r"""class\s*=\s*["']?[^"']*\b(katex-html|MathJax(?:_Preview|_SVG|_CHTML)?)\b"""
+)
 IMAGE = re.compile(r"""class\s*=\s*["']?(?:[^"']*\s)?(?:latex|tex)(?![^\s"'])""", re.I)
 ALTTEXT = re.compile(r"""alt(?:text)?\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
 ANNOTATION = re.compile(
     r"""<annotation\s[^<>]*encoding\s*=\s*["']?(?:application/x-)?(?:la)?tex\b[^<>]*>""", re.I
 )
+ELEMENT = re.compile(r"<[^<>]*>")
 CDATA = re.compile(r"%?\s*(?:<!\[CDATA\[|\]\]>)")
-MAX_DEPTH = 50  # of nested elements; deeper ones are read as their text
+# A survey article has about 2,000 formulas of some 1,000 characters. What is beyond these bounds
+# is left to the engine, or read as its text.
+MAX_FORMULAS = 20_000
+MAX_CHARS = 20_000
+MAX_DEPTH = 50
 
 FORMS = {  # element: number of its parts, and how they are written
     "mfrac": (2, "\\frac{{{}}}{{{}}}"),
@@ -50,9 +57,12 @@ def tex(page: str) -> str:
     at = 0
     dropped: tuple[str, int] | None = None  # element whose rendering is left out, and its depth
     unclosed: set[str] = set()
+    num_formulas = 0
     for tag in TAG.finditer(page):
         if tag.start() < at:
             continue
+        if num_formulas > MAX_FORMULAS:
+            break
         name, attributes = tag[2].lower(), tag[3]
         if dropped and name == dropped[0]:
             depth = dropped[1] + (-1 if tag[1] else 1)
@@ -84,6 +94,7 @@ def tex(page: str) -> str:
             continue
         if formula is None:
             continue
+        num_formulas += 1
         if not dropped:
             parts.append(_shown(page[at : tag.start()]))
         parts.append(_delimited(formula, display=DISPLAY.search(attributes) is not None))
@@ -121,18 +132,22 @@ def _read(tag: str, inner: str) -> str:
             return source
     if (alt := ALTTEXT.search(tag)) and (source := html.unescape(alt[1] or alt[2] or "").strip()):
         return source
+    if len(inner) > MAX_CHARS:
+        return html.unescape(ELEMENT.sub(" ", inner))
     tree = HTMLTree.parse(f"<math>{inner}</math>")
     math = tree.body.query_selector("math") if tree.body else None
     return "" if math is None else _linear(math, 0)
 
 
 def _linear(node: DOMNode, depth: int) -> str:
-    name = node.tag
+    name = node.tag or ""
     if depth > MAX_DEPTH or not node.first_child or name in ("mi", "mn", "mo", "mtext", "ms"):
         return " ".join((node.text or "").split())
     if name in ("annotation", "annotation-xml"):
         return ""
-    children = [child for child in node.child_nodes if child.tag != "#text" or child.text.strip()]
+    children = [
+        child for child in node.child_nodes if child.tag != "#text" or (child.text or "").strip()
+    ]
     parts = [_linear(child, depth + 1) for child in children]
     num_parts, form = FORMS.get(name, (0, ""))
     if form and len(parts) == num_parts:

@@ -99,7 +99,9 @@ def load(folder: Path, name: str) -> list[Page]:
             stated = {key: row.get(key) for key in STATED}
             kind = row[page_type] if page_type else "article"
             html = gzip.decompress(path.read_bytes())
-            pages.append(Page(row["id"], html, row[gold] or "", kind, row.get("lang") or "", stated))
+            pages.append(
+                Page(row["id"], html, row[gold] or "", kind, row.get("lang") or "", stated)
+            )
     return pages
 
 
@@ -187,7 +189,10 @@ def stated_table(pages: Sequence[Page], engine: str) -> str:
     payload = pa.array([page.html for page in pages], pa.binary())
     unknown = pa.nulls(len(pages), pa.string())
     found = extract(payload, unknown, unknown, engine=engine).to_pylist()
-    rows = ["| field | gold | right | other | none | without gold |", "|---|---:|---:|---:|---:|---:|"]
+    rows = [
+        "| field | gold | right | other | none | without gold |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for key, column in STATED.items():
         counts: Counter[str] = Counter()
         for page, row in zip(pages, found, strict=True):

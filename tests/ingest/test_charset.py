@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Bytes to characters: every encoding by every way to name it, published cases, real files."""
 
 import codecs
@@ -118,7 +119,9 @@ by_encoding = pytest.mark.parametrize(
 
 def page_of(sentences, meta=""):
     paragraphs = "".join(f"<p>{sentence}</p>\n" for sentence in sentences)
-    return f"<!DOCTYPE html><html><head>{meta}<title>T</title></head><body>{paragraphs}</body></html>"
+    return (
+        f"<!DOCTYPE html><html><head>{meta}<title>T</title></head><body>{paragraphs}</body></html>"
+    )
 
 
 # --- every encoding by every way to name it ------------------------------------------------------
@@ -311,7 +314,7 @@ def test_encoding_cases_of_html5lib():
 
 # --- real files ----------------------------------------------------------------------------------
 
-# Folders of the set by the codec that reads them as browsers do; the rest is no encoding of the web.
+# Folders of the set by the codec that reads them as browsers do; others are none of the web's.
 CODECS = {
     "Big5": "big5hkscs",
     "CP932": "cp932",

@@ -1,9 +1,14 @@
+# ruff: noqa: RUF001
 """HTML to text: published texts, every encoding, and payloads that are no HTML at all."""
 
+import datetime
 import gzip
 import json
 import os
 import random
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -99,6 +104,96 @@ def test_accuracy_on_news_articles(engine, floor):
     found = run(pages, engine=engine)
     scores = [token_f1(f["text"], g["articleBody"]) for f, g in zip(found, gold, strict=True)]
     assert sum(scores) / len(scores) > floor
+
+
+# --- what must survive extraction -----------------------------------------------------------------
+
+RICH = f"""<!DOCTYPE html><html><head><title>Rich page</title>
+<meta name="author" content="Ann Lee"><meta name="date" content="2024-05-20">
+</head><body><nav><a href=/>Home</a></nav><article><h1>Rich page</h1><p>{SENTENCE * 3}</p>
+<pre><code class="language-python">def f(x):
+    if x &lt; 1:
+        return 1
+
+    # a <span class="c">comment</span>
+<span></span>    <span class="k">for</span> <span>i</span> in x:
+\ttabbed
+</code></pre>
+<p>{SENTENCE}</p>
+<table><thead><tr><th>Name</th><th>Value</th></tr></thead><tbody><tr><td>alpha</td><td>1.5</td></tr>
+<tr><td>beta gamma</td><td>22</td></tr></tbody></table>
+<p>Inline $x^2 + y_1 &lt; z$ and \\(a_b\\) and \\[ \\int_0^1 f(x)\\,dx \\] stand. {SENTENCE}</p>
+<p>Script: <script type="math/tex">e^{{i\\pi}} &lt; 1</script>, MathML:
+<math><mfrac><mi>p</mi><mi>q</mi></mfrac></math>, annotated: <math><mi>c</mi>
+<annotation encoding="application/x-tex">\\sqrt{{c}}</annotation></math>. {SENTENCE}</p>
+<p>No&nbsp;break, co&shy;operate, zero&#8203;width, می&zwnj;خواهم, 👩\u200d💻. {SENTENCE}</p>
+<p>{SENTENCE * 3}</p></article><footer>Copyright</footer></body></html>"""
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def rich(request):
+    (found,) = run([RICH.encode()], engine=request.param)
+    assert found["error"] is None
+    return found
+
+
+def test_code_keeps_its_lines_and_indentation(rich):
+    # trafilatura by itself drops the blank line, its precise mode also spaces before <span>
+    code = (
+        "def f(x):\n    if x < 1:\n        return 1\n\n    # a comment\n    for i in x:\n\ttabbed\n"
+    )
+    assert code in rich["text"]
+
+
+def test_a_table_keeps_its_rows_and_cells(rich):
+    rows = [re.split(r"\s*\|\s*|\t+", line.strip("| ")) for line in rich["text"].split("\n")]
+    for row in (["Name", "Value"], ["alpha", "1.5"], ["beta gamma", "22"]):
+        assert row in rows
+
+
+def test_formulas_survive_as_tex(rich):
+    # by themselves engines drop the script, trafilatura drops MathML without TeX, and Resiliparse
+    # prints the symbols of MathML before the annotation
+    for formula in (
+        "$x^2 + y_1 < z$",
+        "\\(a_b\\)",
+        "\\[ \\int_0^1 f(x)\\,dx \\]",
+        "Script: \\(e^{i\\pi} < 1\\), MathML:",
+        "\\(\\frac{p}{q}\\), annotated: \\(\\sqrt{c}\\).",
+    ):
+        assert formula in rich["text"].replace(":\n", ": ")
+
+
+def test_invisible_characters(rich):
+    # trafilatura by itself also drops the joiners, without which Persian and emoji fall apart
+    line = "No break, cooperate, zerowidth, می\u200cخواهم, 👩\u200d💻."
+    assert line in rich["text"]
+
+
+def test_what_a_page_states_does_not_depend_on_the_engine(rich):
+    when = datetime.datetime(2024, 5, 20, tzinfo=datetime.UTC)
+    assert rich["title"] == "Rich page"
+    assert rich["author"] == "Ann Lee"
+    assert rich["published_at"] == when
+
+
+def test_stand_ins_never_show_and_runes_stay():
+    runes = "ᚠᚢᚦᚨᚱᚲ"
+    page = RICH.replace("Inline", f"{runes} inline").encode()
+    for engine in ENGINES:
+        (found,) = run([page], engine=engine)
+        assert re.findall("[\u16a0-\u16ff]", found["text"]) == list(runes)
+        assert "می\u200cخواهم" in found["text"]
+
+
+def test_other_engines_do_not_import_trafilatura():
+    code = (
+        "import sys; import pyarrow as pa; from curation.ingest.extract import extract;"
+        "n = pa.nulls(1, pa.string());"
+        "extract(pa.array([b'<p>text</p>']), n, n, engine='resiliparse');"
+        "assert 'trafilatura' not in sys.modules and 'lxml' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- laws ----------------------------------------------------------------------------------------
@@ -218,6 +313,10 @@ def test_an_exception_of_the_parser_is_a_reason(monkeypatch):
         ("a\0b\x07c\x7f\td\ufeff", "abc\td"),
         ("page\x0cpage\u2028line", "page\npage\nline"),
         ("  indented\n", "  indented"),
+        ("a\xa0b\u202fc\u2007d\xa0\n", "a b c d"),
+        ("co\xadoperate zero\u200bwidth word\u2060joiner", "cooperate zerowidth wordjoiner"),
+        ("می\u200cخواهم क्\u200dष", "می\u200cخواهم क्\u200dष"),
+        ("a" + " " * 200_000 + "b", "a" + " " * 200_000 + "b"),  # in linear time
     ],
 )
 def test_normalise(text, expected):
