@@ -154,7 +154,7 @@ def detect(html: bytes) -> str | None:
         pieces = [piece for piece in PIECES.split(html) if not piece.isascii()]
         html = b"\n".join(pieces) or html
     label = chardet.detect(html[:DETECT_BYTES], include_encodings=DETECTED)["encoding"]
-    return label and (_codec(label) or label)
+    return label and (codec(label) or label)
 
 
 def _named_by(attributes: dict[bytes, bytes]) -> str | None:
@@ -162,17 +162,17 @@ def _named_by(attributes: dict[bytes, bytes]) -> str | None:
     if label is None and attributes.get(b"http-equiv", b"").lower() == b"content-type":
         found = CONTENT_CHARSET.search(attributes.get(b"content", b""))
         label = found and next(group for group in found.groups() if group is not None)
-    encoding = _codec((label or b"").decode("latin-1"))
+    encoding = codec((label or b"").decode("latin-1"))
     # a <meta> that could be read does not lie in UTF-16
     return "utf-8" if encoding and encoding.startswith("utf-16") else encoding
 
 
 def _of_header(declared: str | None) -> str | None:
     found = LABEL.search(declared or "")
-    return found and _codec(found[0])
+    return found and codec(found[0])
 
 
-def _codec(label: str) -> str | None:
+def codec(label: str) -> str | None:
     """Return Python's name of the codec that a label stands for, or None."""
     label = label.strip().lower()
     encoding: str | None = LABELS.get(label) or map_encoding_to_html5(label, fallback_utf8=False)
