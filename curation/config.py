@@ -50,7 +50,7 @@ class IngestConfig:
     slice_files: int = setting(500, "input files of a slice, the unit of a commit", low=1)
     extractor: str = setting(
         "resiliparse",
-        "HTML engine: resiliparse is 4 to 14 times as fast, trafilatura the most accurate; "
+        "HTML engine: resiliparse is 9 to 13 times as fast, trafilatura the most accurate; "
         "trafilatura_precision drops more in doubt, trafilatura_fast tries no second algorithm",
         choices=("resiliparse", "trafilatura", "trafilatura_precision", "trafilatura_fast"),
     )

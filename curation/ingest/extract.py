@@ -92,7 +92,7 @@ def extract(
     `formulas`), code keeps its lines and indentation. title, author and published_at (UTC) are what
     the markup states, null where it does not (see `metadata`). Encodings: see `charset.decode`.
 
-    engine: a name in ENGINES. `resiliparse` is over 10 times as fast as `trafilatura`, the most
+    engine: a name in ENGINES. `resiliparse` is 9 to 13 times as fast as `trafilatura`, the most
     accurate; `trafilatura_precision` drops more in doubt, `trafilatura_fast` tries no second
     algorithm. Pages do not influence each other. Never raises for a payload.
     """
