@@ -19,6 +19,8 @@ DOCUMENTS = pa.schema(
         ("lang", pa.string()),
         ("lang_score", pa.float32()),
         ("title", pa.string()),
+        ("author", pa.string()),
+        ("published_at", TIMESTAMP),  # as the page states
         ("text", pa.string()),
         ("num_bytes", pa.int64()),  # of text, UTF-8
         ("archive", pa.string()),

@@ -62,9 +62,10 @@ class Unit:
 
 
 def _ingest_packages(config: Config) -> Sequence[str]:
-    engines = {"trafilatura": ("trafilatura", "lxml", "justext"), "resiliparse": ("resiliparse",)}
+    is_resiliparse = config.ingest.extractor == "resiliparse"
+    engine = ("resiliparse",) if is_resiliparse else ("trafilatura", "lxml", "justext")
     readers = ("fastwarc", "warcio", "zlib-ng")
-    return (*readers, "resiliparse", "fasttext-predict", *engines[config.ingest.extractor])
+    return (*readers, "resiliparse", "chardet", "fasttext-predict", *engine)
 
 
 def _ingest_settings(config: Config) -> Mapping[str, Any]:

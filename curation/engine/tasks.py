@@ -202,7 +202,10 @@ def _ingest_batch(
     pages = records.filter(pa.array(alive))
     page = _extract(pages, settings)
     text = decision.spread(page.field("text"), alive)
-    title = decision.spread(page.field("title"), alive)
+    stated = {
+        name: decision.spread(page.field(name), alive)
+        for name in ("title", "author", "published_at")
+    }
     extraction_error = decision.spread(page.field("error"), alive)
     num_bytes = pc.fill_null(pc.binary_length(text), 0).cast(pa.int64())
     decision.reject(pc.is_valid(extraction_error), extraction_error)
@@ -237,7 +240,7 @@ def _ingest_batch(
             "crawled_at": records["date"],
             "lang": lang,
             "lang_score": score,
-            "title": title,
+            **stated,
             "text": text,
             "num_bytes": num_bytes,
             "archive": records["archive"],

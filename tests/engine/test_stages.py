@@ -222,6 +222,8 @@ def test_a_tokenizer_that_is_not_the_pinned_one_is_refused(
         ("trafilatura", "trafilatura", "ingest"),
         ("lxml", "trafilatura", "ingest"),
         ("justext", "trafilatura", "ingest"),
+        ("trafilatura", "trafilatura_fast", "ingest"),
+        ("chardet", "resiliparse", "ingest"),
         ("fasttext-predict", "resiliparse", "ingest"),
         ("trafilatura", "resiliparse", ""),
         ("tokenizers", "resiliparse", "encode"),
