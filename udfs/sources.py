@@ -6,10 +6,11 @@
 
 Options: `contents` (warc, parquet, jsonl or text; default warc), `max_record_bytes`,
 `group_bytes` (input bytes of a partition), `summary` (also return the rows that count records of
-other types, see `curation.ingest.warc.RECORD_SCHEMA`, and one row a remote file, whose metadata is
-what the server said of it), `base` (what lines of listings are relative to), `remote` (the [remote]
-settings as JSON). A partition is a group of neighbouring files, read in order, streamed: memory is
-one batch and one record. Paths and listings may be URLs; a remote file is a partition of its own.
+other types, see `curation.ingest.warc.RECORD_SCHEMA`, and behind each file a row `file`, whose
+metadata is what its server said of a remote one), `base` (what lines of listings are relative to),
+`remote` (the [remote] settings as JSON). A partition is a group of neighbouring files, read in
+order, streamed: memory is one batch and one record. Paths and listings may be URLs; a remote file
+is a partition of its own.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
-from curation.config import RemoteConfig
+from curation.config import SOURCE_FORMATS, RemoteConfig
 from curation.errors import ConfigError
 from curation.ingest import remote, warc
 from curation.ingest.listing import Seen, list_inputs
@@ -59,7 +60,15 @@ class WarcReader(DataSourceReader):
     """Lists files on the driver, reads them on workers."""
 
     def __init__(self, options: dict[str, str]) -> None:
-        known = {"path", "groups", "contents", "max_record_bytes", "group_bytes", "summary"}
+        known = {
+            "path",
+            "paths",
+            "groups",
+            "contents",
+            "max_record_bytes",
+            "group_bytes",
+            "summary",
+        }
         known |= {"base", "remote", "known"}
         for name in options:
             if name.lower() not in known:
@@ -67,7 +76,12 @@ class WarcReader(DataSourceReader):
                     f"the warc source has no option {name!r}; it has {', '.join(sorted(known))}"
                 )
         self.contents = options.get("contents", "warc")
-        self.max_record_bytes = int(options.get("max_record_bytes", warc.MAX_RECORD_BYTES))
+        if self.contents not in SOURCE_FORMATS:
+            raise ConfigError(
+                f"option contents of the warc source is {self.contents!r}; it is one of "
+                f"{', '.join(SOURCE_FORMATS)}"
+            )
+        self.max_record_bytes = _number(options, "max_record_bytes", warc.MAX_RECORD_BYTES)
         self.summary = options.get("summary", "false") == "true"
         self.remote = _settings(options.get("remote", "{}"))
         # what a frozen remote file was when it was first read, by ordinal
@@ -76,9 +90,14 @@ class WarcReader(DataSourceReader):
         if "groups" in options:  # a frozen listing, grouped by the runner
             self.groups = json.loads(options["groups"])
         else:
-            group_bytes = int(options.get("group_bytes", DEFAULT_GROUP_BYTES))
+            group_bytes = _number(options, "group_bytes", DEFAULT_GROUP_BYTES)
+            paths = json.loads(options.get("paths", "[]")) or [options.get("path", "")]
+            if paths == [""]:
+                raise ConfigError(
+                    'the warc source has no path; name files or folders: load("crawl/*.warc.gz")'
+                )
             seen = list_inputs(
-                [options.get("path", "")],
+                paths,
                 self.contents,
                 base=options.get("base", ""),
                 settings=self.remote,
@@ -100,9 +119,8 @@ class WarcReader(DataSourceReader):
                     if not self.summary:
                         batch = batch.filter(batch["num_other"].is_null())
                     yield _with_place(batch, ordinal, path)
-                facts = remote.facts_of(path)
-                if self.summary and facts is not None:
-                    yield _with_place(_facts_row(facts), ordinal, path)
+                if self.summary:
+                    yield _with_place(_end_row(remote.facts_of(path)), ordinal, path)
         except remote.RemoteFailure as failure:
             raise failure.error from None
 
@@ -122,6 +140,13 @@ def _settings(text: str) -> RemoteConfig:
         ) from None
 
 
+def _number(options: dict[str, str], name: str, default: int) -> int:
+    text = options.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"option {name} of the warc source is {text!r}; it is a number above 0")
+    return int(text)
+
+
 def _groups(seen: Sequence[Seen], group_bytes: int) -> list[list[tuple[int, str]]]:
     groups: list[list[tuple[int, str]]] = []
     group_size = group_bytes
@@ -134,8 +159,10 @@ def _groups(seen: Sequence[Seen], group_bytes: int) -> list[list[tuple[int, str]
     return groups
 
 
-def _facts_row(facts: remote.Facts) -> pa.RecordBatch:
-    row = {"record_type": "source", "metadata": json.dumps(facts._asdict()), "num_other": 0}
+def _end_row(facts: remote.Facts | None) -> pa.RecordBatch:
+    """Return the summary row that ends every file, with what its server said of a remote one."""
+    metadata = None if facts is None else json.dumps(facts._asdict())
+    row = {"record_type": warc.END_OF_FILE, "metadata": metadata, "num_other": 1}
     return pa.RecordBatch.from_pylist([row], schema=warc.RECORD_SCHEMA)
 
 

@@ -180,6 +180,8 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
     finally:
         shutil.rmtree(lake.work_folder(context.attempt), ignore_errors=True)
     check_conservation(unit, outcome, *_expected(lake, unit))
+    if unit.stage.name == "ingest":
+        _check_files(unit, outcome, len(slice_inputs(config, lake.inputs(unit.dump), unit.slice)))
     return RunRecord(
         stage=unit.stage.name,
         dump=unit.dump,
@@ -338,6 +340,16 @@ def check_conservation(
                 f"{unit.name}: {rule} does not hold: {left} against {right}; nothing was "
                 "committed. This is a defect: please report it with the run's log"
             )
+
+
+def _check_files(unit: Unit, outcome: Outcome, num_files: int) -> None:
+    """Raise ConservationError unless every input file of the slice was read to its end."""
+    num_read = sum(outcome.counts.get("files", {}).values())
+    if num_read != num_files:
+        raise ConservationError(
+            f"{unit.name}: {num_read} of {num_files} input files were read to the end; nothing was "
+            "committed. This is a defect: please report it with the run's log"
+        )
 
 
 def _expected(lake: Lake, unit: Unit) -> tuple[int | None, int | None]:

@@ -23,7 +23,7 @@ from curation.config import Config
 from curation.dedup.minhash import MinHashSpec, fingerprint
 from curation.engine.lake import FileEntry, TableWriter
 from curation.identity import RECORD_BITS, check_record_ordinal
-from curation.ingest import extract, langid, urls
+from curation.ingest import extract, langid, urls, warc
 from curation.quality import edits as quality_edits
 from curation.quality import rules as quality_rules
 from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
@@ -138,10 +138,12 @@ def ingest_records(
             continue
         is_summary = pc.is_valid(records["num_other"])
         for row in records.filter(is_summary).to_pylist():
+            if row["record_type"] != warc.END_OF_FILE:
+                outcome.count("records", {row["record_type"]: row["num_other"]})
+                continue
+            outcome.count("files", {"read": 1})
             if row["metadata"] is not None:
                 outcome.sources[str(row["file_ordinal"])] = json.loads(row["metadata"])
-            else:
-                outcome.count("records", {row["record_type"]: row["num_other"]})
         records = records.filter(pc.invert(is_summary))
         if records.num_rows == 0:
             continue

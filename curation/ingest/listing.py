@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from curation.config import RemoteConfig
@@ -195,7 +195,7 @@ def _expand(entry: str, source_format: str, base: str) -> Sequence[str]:
 
 def _walk(directory: str, source_format: str) -> list[str]:
     found = []
-    for folder, subfolders, names in os.walk(directory):
+    for folder, subfolders, names in os.walk(directory, onerror=_raise_unreadable):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [
             os.path.join(folder, name)
@@ -203,6 +203,14 @@ def _walk(directory: str, source_format: str) -> list[str]:
             if name.lower().endswith(SUFFIXES[source_format]) and not _is_skipped(name)
         ]
     return sorted(found)
+
+
+def _raise_unreadable(error: OSError) -> NoReturn:
+    """A folder that cannot be searched must not leave a dump short."""
+    raise InputMissing(
+        f"folder {error.filename} cannot be read ({error.strerror}); give this user read access, "
+        "or name the inputs without it"
+    ) from error
 
 
 def _is_skipped(path: str) -> bool:

@@ -221,3 +221,20 @@ def test_a_changed_file_is_refused_with_both_states(now):
         InputChanged, match=f"/b .* 2 bytes, mtime 20 ns, .*{now[0]} bytes, mtime {now[1]} ns"
     ):
         freeze([InputFile(0, "/b", 2, 20)], [("/b", *now)])
+
+
+def test_a_folder_that_cannot_be_searched_is_an_error(tmp_path, monkeypatch):
+    """Else the dump would be frozen without its files."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "a.warc.gz").write_bytes(b"a")
+    (tmp_path / "secret").mkdir()
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputMissing, match=r"secret cannot be read \(Permission denied\)"):
+        list_inputs([str(tmp_path)])

@@ -6,10 +6,12 @@ import pyarrow as pa
 import pytest
 
 from curation.dedup.minhash import MinHashSpec, fingerprint
+from curation.errors import ConfigError
 from curation.ingest import warc
 from curation.quality.signals import signals
 from curation.tokens import tokenizer
 from udfs.functions import register
+from udfs.sources import WarcDataSource
 
 pytestmark = pytest.mark.spark
 
@@ -57,3 +59,21 @@ def test_the_warc_source_reads_what_the_reader_reads(spark, cut: Path) -> None:
         (row["url"], row["offset"], row["payload"]) for row in wanted
     ]
     assert {Path(r.archive).name for r in got} == {path.name for path in files}
+    assert spark.read.format("warc").load([str(files[0]), str(files[-1])]).count() == sum(
+        row["archive"] in {str(files[0]), str(files[-1])} for row in got
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "has no path; name files"),
+        ({"path": "a.warc.gz", "contents": "pdf"}, "contents .* is 'pdf'; it is one of warc,"),
+        ({"path": "a.warc.gz", "group_bytes": "1 GB"}, "group_bytes .* is '1 GB'; it is a number"),
+        ({"path": "a.warc.gz", "max_record_bytes": "0"}, "max_record_bytes .* is '0'"),
+        ({"path": "a.warc.gz", "pth": "b"}, "has no option 'pth'"),
+    ],
+)
+def test_options_of_the_source_are_checked(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        WarcDataSource(options).reader(None)
