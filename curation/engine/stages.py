@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=2,
+            version=3,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,

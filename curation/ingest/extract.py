@@ -27,11 +27,6 @@ META_BYTES = 1024  # the HTML standard looks for <meta charset> this far
 # wrongly declared encoding stay far below; random bytes are above 0.5.
 MAX_JUNK = 0.02
 
-# Nested <div> and <article> cost Resiliparse the square of their depth (0.1 s at 2,000, minutes at
-# 100,000); browsers stop at a depth of 512.
-MAX_DEPTH = 2_000
-NESTING_TAG = re.compile(r"<(/?)(?:div|article)\b", re.I)
-
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -66,7 +61,7 @@ def extract(
     payload is binary, charset and content_type (both may be null) come from the HTTP header; a null
     payload gives null. error is null or one of: `not_html` (by declared type, by the bytes, or by
     too many control characters), `too_large` (above max_html_bytes), `undecodable`, `no_text`
-    (nothing that is main text), `parser_error:<class of the exception>` (TooDeep: see MAX_DEPTH).
+    (nothing that is main text), `parser_error:<class of the exception>`.
     text is null with an error; it uses "\\n", has no trailing spaces, no control characters and no
     more than one blank line in a row.
 
@@ -74,7 +69,8 @@ def extract(
     one: the first of them that decodes the bytes without error.
 
     engine: `trafilatura` (more accurate; 20 to 60 pages/s/core) or `resiliparse` (10 times faster).
-    Pages do not influence each other. Never raises for a payload.
+    Pages do not influence each other. Never raises for a payload. What a page may cost is bounded
+    by `limits` and `sandbox`, not here.
     """
     parse = ENGINES[engine]
     results = [
@@ -203,12 +199,7 @@ def _parse_with_trafilatura(page: str) -> tuple[str | None, str | None]:
     return title, text
 
 
-class TooDeep(Exception):
-    """Elements are nested deeper than MAX_DEPTH."""
-
-
 def _parse_with_resiliparse(page: str) -> tuple[str | None, str | None]:
-    _check_depth(page)
     tree = HTMLTree.parse(page)
     text = extract_plain_text(
         tree,
@@ -221,17 +212,6 @@ def _parse_with_resiliparse(page: str) -> tuple[str | None, str | None]:
         comments=False,
     )
     return tree.title, text
-
-
-def _check_depth(page: str) -> None:
-    depth = 0
-    slashes = NESTING_TAG.findall(page)
-    if len(slashes) <= MAX_DEPTH:
-        return
-    for slash in slashes:
-        depth = max(depth - 1, 0) if slash else depth + 1
-        if depth > MAX_DEPTH:
-            raise TooDeep
 
 
 ENGINES: dict[str, Callable[[str], tuple[str | None, str | None]]] = {
