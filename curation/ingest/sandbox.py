@@ -2,17 +2,18 @@
 
 The child is a Python of its own, started by exec and kept from batch to batch: no fork of a
 process that holds sockets, threads or models. Batches travel through its stdin and its first stdout
-as Arrow IPC; what a page prints goes to stderr. In the child every page is a call of its own, under
+as Arrow IPC; what a page prints goes to stderr. In the child a few pages at a time run under the
+bounds of one:
 
 1. a CPU clock (ITIMER_PROF) and a wall clock (ITIMER_REAL) whose signals nobody catches, so that
    the kernel ends the process wherever it is, in C or in Python;
 2. a bound of memory: the parent watches the resident memory (Linux), the child looks at its peak
    after every batch, and RLIMIT_DATA (Linux) stops a single huge allocation.
 
-The child says in shared memory which page it is at. When it dies, a CPU clock that ran out is that
-page's alone. Every other cause may be what earlier pages left behind, so the page runs again alone
-in a new child, and only what happens there counts: the verdict on a page does not depend on its
-neighbours. All other pages of the batch are kept.
+The child says in shared memory which pages it is at. When it dies, each of these runs by itself. A
+CPU clock that runs out then is that page's alone; every other cause may be what earlier pages left
+behind, so such a page runs once more, alone in a new child, and only what happens there counts: the
+verdict on a page does not depend on its neighbours. All other pages of the batch are kept.
 
 A child ends when the parent closes the pipe or dies (PR_SET_PDEATHSIG on Linux; elsewhere at the
 end of the pipe, after the page it is at).
@@ -52,9 +53,11 @@ CLOSE_SECONDS = 5.0
 
 HEADER = struct.Struct("<8sQ")  # magic, bytes of the Arrow stream that follows
 MAGIC = b"curation"
+GROUP_ROWS = 16  # a call costs 40 us, a page of Resiliparse's 500
 PIPE_BYTES = 1 << 20
 MAX_FRAME_BYTES = 1 << 32  # Arrow's strings end at half of that
-STATE = struct.Struct("<qqq")  # page of the batch or IDLE, pages served, resident bytes at start
+# First page of the group that runs, or IDLE; batches served; resident bytes at the start.
+STATE = struct.Struct("<qqq")
 IDLE = -1
 STARTING = -2
 EXIT_MEMORY = 77
@@ -98,12 +101,12 @@ def run(
     """Return what a kernel makes of a batch, null where a page failed, and the failures by row.
 
     `function` is "module:name" of a function of equally long Arrow arrays and keyword options (JSON
-    values) that returns one array as long, of result_type, each value from its own row alone; it is
-    called with one row at a time. The child of a function, its options and net is started at the
-    first call and kept by this process. Raises SandboxBroken if no child starts.
+    values) that returns one array as long, of result_type, each value from its own row alone. The
+    child of a function, its options and net is started at the first call and kept by this process.
+    Raises SandboxBroken if no child starts.
 
-    A page that fails costs at most twice its bound and two starts (0.5 s each); pages before it
-    in the batch are computed twice.
+    A page that fails costs at most three times its bound and three starts (0.5 s each); pages
+    before it in the batch are computed twice.
     """
     key = (os.getpid(), function, json.dumps(options, sort_keys=True), net)
     if key not in _children:
@@ -169,13 +172,15 @@ class Sandbox:
                 rows = range(start, stop) if answer.is_fresh else ()
                 todo += [(row, row + 1) for row in reversed(rows)] or [(start, stop)]
                 continue
-            page = start + (answer.page or 0)
-            todo += [(page + 1, stop), (start, page)]
-            if is_alone or answer.failure.rule == "sandbox_cpu_time":
-                failures[page] = answer.failure
-                results[page] = pa.nulls(1, result_type)
+            first = start + (answer.page or 0)
+            last = min(first + GROUP_ROWS, stop)
+            todo += [(last, stop), (start, first)]
+            is_single = last - first == 1
+            if is_alone or (is_single and answer.failure.rule == "sandbox_cpu_time"):
+                failures[first] = answer.failure
+                results[first] = pa.nulls(1, result_type)
             else:
-                todo.append((page, page + 1))
+                todo += [(row, row + 1) for row in reversed(range(first, last))]
         parts = [results[start] for start in sorted(results)]
         return pa.concat_arrays(parts or [pa.nulls(0, result_type)]), failures
 
@@ -311,7 +316,7 @@ class _State(NamedTuple):
 class _Death(NamedTuple):
     """The end of a child in the middle of a batch."""
 
-    page: int | None  # of the batch; None if it was at none, or nobody knows
+    page: int | None  # first of the group it was at; None if at none, or nobody knows
     failure: Failure
     is_fresh: bool  # the batch was its first
 
@@ -392,7 +397,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 class _Child:
-    """The child's side: calls the kernel page by page, under clocks and a bound of memory."""
+    """The child's side: calls the kernel group by group, under clocks and a bound of memory."""
 
     def __init__(
         self,
@@ -420,13 +425,13 @@ class _Child:
         cpu_seconds, wall_seconds = self.net.page_cpu_seconds, self.net.page_wall_seconds
         bound = self.start_bytes + self.net.page_memory_bytes
         parts = []
-        for page in range(batch.num_rows):
-            self._say(page)
+        for first in range(0, batch.num_rows, GROUP_ROWS):
+            self._say(first)
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
             signal.setitimer(signal.ITIMER_REAL, wall_seconds)
-            row = batch.slice(page, 1)
+            group = batch.slice(first, GROUP_ROWS)
             try:
-                parts.append(self.kernel(*row.columns, **self.options))
+                parts.append(self.kernel(*group.columns, **self.options))
             except MemoryError:
                 os._exit(EXIT_MEMORY)
         signal.setitimer(signal.ITIMER_PROF, 0)

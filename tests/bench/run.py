@@ -116,7 +116,7 @@ def sandboxed(engine: str, limit: int) -> Measurement:
 
 
 def cpu_seconds_with_children() -> float:
-    """CPU seconds of this process and of its sandboxes (Linux: the CPU clock of another process)."""
+    """CPU seconds of this process and of its sandboxes (Linux: by their CPU clocks)."""
     children = [child._process for child in sandbox._children.values() if child._process]
     clocks = [(~child.pid << 3) | 2 for child in children]
     return time.process_time() + sum(time.clock_gettime(clock) for clock in clocks)

@@ -112,7 +112,7 @@ def page(name: str) -> bytes:
     return (html if html.startswith("<!DOCTYPE") else f"<html><body>{html}").encode()
 
 
-# --- what a page may do to a process ---------------------------------------------------------------
+# --- what a page may do to a process -------------------------------------------------------------
 
 
 def misbehave(orders: pa.Array) -> pa.Array:

@@ -64,8 +64,11 @@ PIECES = st.one_of(
     ),
     st.builds("</{}>".format, st.sampled_from(NAMES)),
     st.sampled_from(
-        ["text ", "a < b ", "<!-- <p> - -- -->", "<!DOCTYPE html>", "文", "<?php x ?>"]
-        + ["<script>if (a<b) '<p>'</script>", "<STYLE>p > a </style >", "<textarea><p></textarea>"]
+        (
+            *("text ", "a < b ", "<!-- <p> - -- -->", "<!DOCTYPE html>", "文", "<?php x ?>"),
+            *("<script>if (a<b) '<p>'</script>", "<STYLE>p > a </style >"),
+            "<textarea><p></textarea>",
+        )
     ),
 )
 

@@ -321,7 +321,7 @@ def test_an_archive_with_hostile_pages_keeps_every_good_one(spark, tmp_path, eng
         f"<html><body><main><p>{hostile.SENTENCE * 5} Page number {i} of this site.</p>".encode()
         for i in range(40)
     ]
-    # pages that break limits, a bomb, and one within the limits that takes 1.4 s where 0.5 are allowed
+    # pages that break limits, a bomb, and one within the limits: 1.4 s where 0.5 s are allowed
     rules_of = {hostile.page(name): rule for name, rule in hostile.REJECTED.items()}
     rules_of[hostile.page("50,000 different attributes")] = "sandbox_cpu_time"
     bomb = gzip_bomb()
