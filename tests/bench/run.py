@@ -30,7 +30,7 @@ from curation import models
 from curation.config import DEFAULT_LANGUAGE_MODEL, IngestConfig
 from curation.dedup.minhash import MinHashSpec, fingerprint, shingles
 from curation.ingest import extract, langid, sandbox, warc
-from curation.ingest.limits import PageLimits
+from curation.ingest.limits import PageLimits, check_pages
 from curation.ingest.pages import extract_pages
 
 HERE = Path(__file__).parent
@@ -94,9 +94,9 @@ def extract_resiliparse() -> Measurement:
 def sandboxed(engine: str, limit: int) -> Measurement:
     """Extraction as ingest does it, limits and child process, against the same in this process."""
     payloads = pages(limit)
-    settings = asdict(IngestConfig())
-    limits = PageLimits(**{f.name: settings[f.name] for f in fields(PageLimits)})
-    net = sandbox.Net(settings["page_cpu_seconds"], settings["page_memory_bytes"])
+    settings = IngestConfig()
+    limits = page_limits()
+    net = sandbox.Net(settings.page_cpu_seconds, settings.page_memory_bytes)
     batches = [
         (
             pa.array(payloads[i : i + warc.BATCH_ROWS], pa.binary()),
@@ -128,6 +128,27 @@ def sandbox_overhead() -> Measurement:
 
 def sandbox_overhead_trafilatura() -> Measurement:
     return sandboxed("trafilatura", 60)
+
+
+def limits_vs_extraction() -> Measurement:
+    payloads = pages(880)
+    array = pa.array(payloads, pa.binary())
+    charset = pa.array(["utf-8"] * len(payloads))
+    kind = pa.array(["text/html"] * len(payloads))
+    limits = page_limits()
+    return Measurement(
+        lambda: [check_pages(array, limits) for _ in range(20)],  # once is too short to time
+        lambda: extract.extract(array, charset, kind, engine="resiliparse"),
+        "pages/s/core",
+        len(payloads),
+        "our extraction with resiliparse, which the limits stand before",
+        repeats=20,
+    )
+
+
+def page_limits() -> PageLimits:
+    settings = asdict(IngestConfig())
+    return PageLimits(**{f.name: settings[f.name] for f in fields(PageLimits)})
 
 
 def minhash_vs_datasketch() -> Measurement:
@@ -188,6 +209,7 @@ MEASUREMENTS = {
         extract_resiliparse,
         sandbox_overhead,
         sandbox_overhead_trafilatura,
+        limits_vs_extraction,
         minhash_vs_datasketch,
         warc_read_vs_warcio,
         langid_vs_raw_fasttext,
