@@ -53,7 +53,7 @@ CLOSE_SECONDS = 5.0
 
 HEADER = struct.Struct("<8sQ")  # magic, bytes of the Arrow stream that follows
 MAGIC = b"curation"
-GROUP_ROWS = 16  # a call costs 40 us, a page of Resiliparse's 500
+GROUP_ROWS = 32  # a call costs 40 us, a page of Resiliparse's 500
 PIPE_BYTES = 1 << 20
 MAX_FRAME_BYTES = 1 << 32  # Arrow's strings end at half of that
 # First page of the group that runs, or IDLE; batches served; resident bytes at the start.

@@ -112,6 +112,16 @@ def test_the_verdict_does_not_depend_on_the_batch(child):
         assert failures == {i: DEEDS[order] for i, order in enumerate(orders) if order in DEEDS}
 
 
+def test_guilty_pages_anywhere_in_a_long_batch(child):
+    orders = [f"page {i}" for i in range(3 * sandbox.GROUP_ROWS + 5)]
+    guilty = {3: "crash", 40: "allocate at once", 41: "spin", len(orders) - 1: "exit"}
+    for row, deed in guilty.items():
+        orders[row] = deed
+    found, failures = ask(child, orders)
+    assert found == [None if i in guilty else order.upper() for i, order in enumerate(orders)]
+    assert failures == {row: DEEDS[deed] for row, deed in guilty.items()}
+
+
 def test_memory_that_neighbours_left_behind_is_not_the_pages(child):
     assert ask(child, ["leak"] * 12) == (["LEAK"] * 12, {})  # 30 MB each, 100 MB allowed
 
