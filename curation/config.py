@@ -73,6 +73,44 @@ class IngestConfig:
         low=1_000,
         high=1_000_000_000,  # Arrow holds 2 GB in a batch
     )
+    # Largest of 464 pages of three extraction benchmarks: 11,514 tags, depth 48, 13,175 attributes,
+    # 46 of a tag. Bounds lie well above, and where an engine still takes a few seconds.
+    max_html_bytes: int = setting(
+        5_242_880, "bytes of an HTML page: Common Crawl cuts at 5 MiB since 2025", low=1_000
+    )
+    max_html_tags: int = setting(
+        100_000, "tags of a page, start and end: trafilatura takes 20 us and 2 kB for one", low=1
+    )
+    max_html_depth: int = setting(
+        512,
+        "nesting depth of elements, where browsers stop too; Resiliparse's time grows with its "
+        "square, hence at most 2000",
+        low=1,
+        high=2_000,
+    )
+    max_html_attributes: int = setting(
+        50_000, "attributes of a page: if all differ, Resiliparse takes 1.4 s", low=1
+    )
+    max_tag_attributes: int = setting(
+        1_000, "attributes of one tag: engines compare each with each", low=1
+    )
+    max_chars: int = setting(
+        5_000_000,
+        "characters of text above which a page is rejected: War and Peace has 3.2 M",
+        low=1,
+    )
+    page_cpu_seconds: float = setting(
+        60.0,
+        "CPU seconds of one page's extraction, the last net: twenty times what the slowest "
+        "page within the limits took (2.8 s)",
+        low=0.1,
+    )
+    page_memory_bytes: int = setting(
+        1 << 30,
+        "bytes of memory of one page's extraction, the last net: six times what any page within "
+        "the limits took (0.16 GB); every Python worker may need it",
+        low=16 << 20,
+    )
     language_model: str = setting(
         DEFAULT_LANGUAGE_MODEL, "fastText language model: path or package:"
     )

@@ -100,7 +100,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=3,
+            version=4,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,

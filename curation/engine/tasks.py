@@ -9,7 +9,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from curation.config import Config
 from curation.dedup.minhash import MinHashSpec, fingerprint
 from curation.engine.lake import FileEntry, TableWriter
 from curation.identity import RECORD_BITS, check_record_ordinal
-from curation.ingest import extract, langid, urls, warc
+from curation.ingest import langid, pages, urls, warc
+from curation.ingest.limits import PageLimits
+from curation.ingest.sandbox import Net
 from curation.quality import edits as quality_edits
 from curation.quality import rules as quality_rules
 from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
@@ -201,8 +203,7 @@ def _ingest_batch(
     )
 
     alive = decision.alive
-    pages = records.filter(pa.array(alive))
-    page = _extract(pages, settings)
+    page = _extract(records.filter(pa.array(alive)), settings)
     text = decision.spread(page.field("text"), alive)
     stated = {
         name: decision.spread(page.field(name), alive)
@@ -210,7 +211,12 @@ def _ingest_batch(
     }
     extraction_error = decision.spread(page.field("error"), alive)
     num_bytes = pc.fill_null(pc.binary_length(text), 0).cast(pa.int64())
-    decision.reject(pc.is_valid(extraction_error), extraction_error)
+    decision.reject(
+        pc.is_valid(extraction_error),
+        extraction_error,
+        decision.spread(page.field("value"), alive),
+        decision.spread(page.field("threshold"), alive),
+    )
     decision.reject(pc.equal(count_words(pc.fill_null(text, "")), 0), "no_text")
     num_chars = pc.fill_null(pc.utf8_length(text), 0)
     decision.reject(
@@ -255,21 +261,23 @@ def _ingest_batch(
     return kept, decision.rejects(rows)
 
 
-def _extract(pages: pa.RecordBatch, settings: Any) -> pa.StructArray:
+def _extract(records: pa.RecordBatch, settings: Any) -> pa.StructArray:
     """Extract HTML from responses; pass the text of conversions and documents."""
-    is_html = pc.equal(pages["record_type"], "response").to_numpy(zero_copy_only=False)
-    html = pages.filter(pa.array(is_html))
-    plain = pages.filter(pa.array(~is_html))
+    is_html = pc.equal(records["record_type"], "response").to_numpy(zero_copy_only=False)
+    html = records.filter(pa.array(is_html))
+    plain = records.filter(pa.array(~is_html))
+    limits = PageLimits(**{f.name: getattr(settings, f.name) for f in fields(PageLimits)})
     parts = pa.concat_arrays(
         [
-            extract.extract(
+            pages.extract_pages(
                 html["payload"],
                 html["charset"],
                 html["content_type"],
                 engine=settings.extractor,
-                max_html_bytes=settings.max_record_bytes,
+                limits=limits,
+                net=Net(settings.page_cpu_seconds, settings.page_memory_bytes),
             ),
-            extract.plain_text(plain["payload"]),
+            pages.plain_text(plain["payload"], limits=limits),
         ]
     )
     order = np.concatenate([np.flatnonzero(is_html), np.flatnonzero(~is_html)])
@@ -286,14 +294,18 @@ class _Decision:
         self._threshold: list[str | None] = [None] * num_rows
 
     def reject(
-        self, where: pa.Array, rule: Any, value: pa.Array | None = None, threshold: str = ""
+        self, where: pa.Array, rule: Any, value: pa.Array | None = None, threshold: Any = ""
     ) -> None:
-        """Reject the rows that are still alive and where `where` is true."""
+        """Reject the rows that are still alive and where `where` is true.
+
+        rule and threshold are strings, or arrays of them.
+        """
         mask = pc.fill_null(where, False).to_numpy(zero_copy_only=False) & self.alive
         for i in np.flatnonzero(mask).tolist():
             self._rule[i] = rule if isinstance(rule, str) else rule[i].as_py()
             self._value[i] = None if value is None else value[i].as_py()
-            self._threshold[i] = threshold or None
+            bound = threshold if isinstance(threshold, str) else threshold[i].as_py()
+            self._threshold[i] = bound or None
         self.alive = self.alive & ~mask
 
     def spread(self, values: pa.Array, alive: Any) -> pa.Array:

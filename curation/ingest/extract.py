@@ -29,11 +29,6 @@ SNIFF_BYTES = 4096
 # wrongly declared encoding stay far below; random bytes are above 0.5.
 MAX_JUNK = 0.02
 
-# Nested <div> and <article> cost Resiliparse the square of their depth (0.1 s at 2,000, minutes at
-# 100,000); browsers stop at a depth of 512.
-MAX_DEPTH = 2_000
-NESTING_TAG = re.compile(r"<(/?)(?:div|article)\b", re.I)
-
 # Left out of pages and texts: control characters but white space, and code points that are none.
 CONTROLS = re.compile(
     r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff\ud800-\udfff]"
@@ -87,7 +82,7 @@ def extract(
     payload is binary, charset and content_type (both may be null) come from the HTTP header; a null
     payload gives null. error is null or one of: `not_html` (by declared type, by the bytes, or by
     too many control characters), `too_large` (above max_html_bytes), `undecodable`, `no_text`
-    (nothing that is main text), `parser_error:<class of the exception>` (TooDeep: see MAX_DEPTH).
+    (nothing that is main text), `parser_error:<class of the exception>`.
     text is null with an error; see `normalise` for its characters. Formulas stand in it as TeX (see
     `formulas`), code keeps its lines and indentation. title, author and published_at (UTC) are what
     the markup states, null where it does not (see `metadata`). Encodings: see `charset.decode`.
@@ -95,6 +90,7 @@ def extract(
     engine: a name in ENGINES. `resiliparse` is 9 to 13 times as fast as `trafilatura`, the most
     accurate; `trafilatura_precision` drops more in doubt, `trafilatura_fast` tries no second
     algorithm. Pages do not influence each other. Never raises for a payload.
+    What a page may cost is bounded by `limits` and `sandbox`, not here.
     """
     parse = ENGINES[engine]
     results = [
@@ -240,12 +236,7 @@ def _shield(page: str) -> tuple[str, Callable[[str], str]]:
     return page, restore
 
 
-class TooDeep(Exception):
-    """Elements are nested deeper than MAX_DEPTH."""
-
-
 def _parse_with_resiliparse(page: str) -> str | None:
-    _check_depth(page)
     text: str = extract_plain_text(
         HTMLTree.parse(page),
         main_content=True,
@@ -257,17 +248,6 @@ def _parse_with_resiliparse(page: str) -> str | None:
         comments=False,
     )
     return text
-
-
-def _check_depth(page: str) -> None:
-    depth = 0
-    slashes = NESTING_TAG.findall(page)
-    if len(slashes) <= MAX_DEPTH:
-        return
-    for slash in slashes:
-        depth = max(depth - 1, 0) if slash else depth + 1
-        if depth > MAX_DEPTH:
-            raise TooDeep
 
 
 ENGINES: dict[str, Callable[[str], str | None]] = {

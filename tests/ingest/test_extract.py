@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from curation.ingest.extract import (
     ENGINES,
-    MAX_DEPTH,
     TEXT_TYPE,
     extract,
     normalise,
@@ -281,14 +280,6 @@ def test_pages_without_text_and_pages_above_the_limit():
         found = run(pages, engine=engine, max_html_bytes=len(PAGE) - 1)
         assert [row["error"] for row in found] == ["no_text", "no_text", "no_text", "too_large"]
         assert run(pages, engine=engine, max_html_bytes=len(PAGE))[3]["error"] is None
-
-
-def test_deep_nesting_costs_no_minutes():
-    deep = [f"<div>{'<div>' * n}{SENTENCE}{'</div>' * n}</div>".encode() for n in (100, 100_000)]
-    flat = f"<div>{SENTENCE}</div>".encode() * (MAX_DEPTH * 2)
-    found = run([*deep, flat], engine="resiliparse")
-    assert [row["error"] for row in found] == [None, "parser_error:TooDeep", None]
-    assert {row["error"] for row in run(deep[1:], engine="trafilatura")} == {"no_text"}
 
 
 def test_an_exception_of_the_parser_is_a_reason(monkeypatch):
