@@ -1,0 +1,146 @@
+"""Measure how often the language of a sentence is named right, as Markdown.
+
+    CURATION_GOLD_DATA=FOLDER python tests/bench/langid.py
+
+The folder holds `langid-lingua-a` (sentences by language), which is not part of this project.
+Accuracy of a language is the share of its sentences that are named right; macro is the mean over the
+languages that lid.176 knows. `within 1 %` is the share of the sentences kept and right at the
+threshold on the score where those kept and wrong are 1 %.
+
+The sentences are clean, pages are not: they are measured again with what surrounds text on pages.
+Then what each part of the cleaning gives, by leaving it out or adding it to fastText's own reading.
+"""
+
+import gzip
+import os
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curation import models
+from curation.config import DEFAULT_LANGUAGE_MODEL
+from curation.ingest import langid
+
+NAMES = {"nb": "no"}  # what lid.176 calls Bokmal
+SURROUNDINGS: dict[str, Callable[[str, int], str]] = {
+    "sentences": lambda text, i: text,
+    "with links": lambda text, i: (
+        f"{text}\nhttps://www.example.org/index.php?page={i}&action=history "
+        f"http://shop.example.com/category/article-{i}.html reader{i}@example.org"
+    ),
+    "with numbers": lambda text, i: (
+        f"{text} {i},345.00 2023-04-05 10:{i % 60} +1 (555) 010-0{i} | 3/4 -> [1] [2] #{i}"
+    ),
+    "with markup": lambda text, i: (
+        f'<div class="row" id="r{i}"><p>{text}</p></div> &nbsp; &copy; <br/>'
+    ),
+}
+LETTERS = f"[^\\W\\d_{langid.JOINERS}]"
+CLEANINGS: dict[str, Callable[[str], str]] = {
+    "fastText's own": lambda text: text,
+    "+ without addresses": lambda text: re.sub(langid.ADDRESSES, " ", text),
+    "+ without markup": lambda text: re.sub(langid.MARKUP, " ", text),
+    "+ without digits": lambda text: re.sub(r"\d+", " ", text),
+    "+ without punctuation": lambda text: re.sub(r"[^\w\s'\u2019-]+", " ", text),
+    "+ lower case": str.lower,
+    "curation": lambda text: cleaned([text])[0],
+    "curation + lower case": lambda text: cleaned([text])[0].lower(),
+    "curation without commas and full stops": lambda text: re.sub(
+        r"[.,\u3002\uff0c] ?", " ", cleaned([text])[0]
+    ),
+}
+Answers = list[tuple[str, float]]
+
+
+def main() -> None:
+    if not os.environ.get("CURATION_GOLD_DATA"):
+        sys.exit("CURATION_GOLD_DATA names no folder; set it to the one with langid-lingua-a")
+    folder = Path(os.environ["CURATION_GOLD_DATA"])
+    model = models.language_model(DEFAULT_LANGUAGE_MODEL, models.sha256(DEFAULT_LANGUAGE_MODEL))
+    with gzip.open(folder / "langid-lingua-a" / "sentences.tsv.gz", "rt") as lines:
+        pairs = [line.rstrip("\n").split("\t", 1) for line in lines]
+    gold = [NAMES.get(language, language) for language, _ in pairs]
+    sentences = [sentence for _, sentence in pairs]
+    found = langid.detect(pa.array(sentences), model)
+    ours = list(zip(found.field("code").to_pylist(), found.field("score").to_pylist()))
+    own = predict(model, sentences)
+    print("| | | fastText's own | curation |\n|---|---|---:|---:|")
+    known = [language in langid.LANGUAGE_SCRIPTS for language in gold]
+    languages = len({g for g, k in zip(gold, known) if k})
+    cells = [f"{macro(gold, answers):.4f}" for answers in (own, ours)]
+    print(f"| {languages} languages, {sum(known)} sentences | macro | {' | '.join(cells)} |")
+    for language in ("en", "zh"):
+        for number, what in enumerate(("precision", "recall")):
+            cells = [f"{precision_recall(gold, a, language)[number]:.3f}" for a in (own, ours)]
+            print(f"| {language}, {gold.count(language)} | {what} | {' | '.join(cells)} |")
+    right = by_language(gold, ours)
+    before = by_language(gold, own)
+    print("\n| worst | sentences | fastText's own | curation | taken for |\n|---|---:|---:|---:|---|")
+    for language in sorted(right, key=lambda name: (right[name], name))[:10]:
+        wrong = Counter(a for g, (a, _) in zip(gold, ours) if g == language and a != language)
+        taken = ", ".join(f"{name} {count}" for name, count in wrong.most_common(3))
+        print(
+            f"| {language} | {gold.count(language)} | {before[language]:.3f} "
+            f"| {right[language]:.3f} | {taken} |"
+        )
+    rest = sorted(right.items(), key=lambda item: (-item[1], item[0]))[:-10]
+    print("\nThe others:", ", ".join(f"{name} {share:.3f}".replace(" 0", " ") for name, share in rest))
+    chinese = pa.array([s for g, s in zip(gold, sentences) if g == "zh"])
+    scripts = Counter(langid.detect(chinese, model).field("script").to_pylist())
+    print("\nScript of the sentences in zh:", dict(scripts.most_common()))
+    print(f"\n| cleaning: macro (within 1 %) | {' | '.join(SURROUNDINGS)} |\n|---|{'---:|' * 4}")
+    for name, clean in CLEANINGS.items():
+        cells = []
+        for surround in SURROUNDINGS.values():
+            texts = [surround(text, i) for i, text in enumerate(sentences)]
+            answers = predict(model, map(clean, texts))
+            cells.append(f"{macro(gold, answers):.3f} ({within(gold, answers):.3f})")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def cleaned(texts: list[str]) -> list[str]:
+    found: list[str] = langid.clean(pa.array(texts))[0].to_pylist()
+    return found
+
+
+def predict(model: langid.LanguageModel, texts: Iterable[str]) -> Answers:
+    answers = []
+    for text in texts:
+        best = model.f.predict(" ".join(text.split()), 1, 0.0, "strict")
+        answers.append((best[0][1].removeprefix("__label__"), best[0][0]) if best else ("", 0.0))
+    return answers
+
+
+def by_language(gold: list[str], answers: Answers) -> dict[str, float]:
+    """Return the accuracy of each language that lid.176 knows."""
+    right = defaultdict(list)
+    for language, (answer, _) in zip(gold, answers):
+        if language in langid.LANGUAGE_SCRIPTS:
+            right[language].append(answer == language)
+    return {language: sum(values) / len(values) for language, values in right.items()}
+
+
+def macro(gold: list[str], answers: Answers) -> float:
+    right = by_language(gold, answers)
+    return sum(right.values()) / len(right)
+
+
+def precision_recall(gold: list[str], answers: Answers, language: str) -> tuple[float, float]:
+    both = sum(g == a == language for g, (a, _) in zip(gold, answers))
+    return both / sum(a == language for a, _ in answers), both / gold.count(language)
+
+
+def within(gold: list[str], answers: Answers, wrong: float = 0.01) -> float:
+    known = [(g == a, s) for g, (a, s) in zip(gold, answers) if g in langid.LANGUAGE_SCRIPTS]
+    right = np.array([is_right for is_right, _ in sorted(known, key=lambda pair: -pair[1])])
+    allowed = np.cumsum(~right) <= wrong * len(right)
+    return float(np.cumsum(right)[allowed].max(initial=0) / len(right))
+
+
+if __name__ == "__main__":
+    main()
