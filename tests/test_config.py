@@ -292,7 +292,8 @@ def test_paths_are_relative_to_the_file(
     write(
         'lake = "../lake"\nshards = "/opt/shards"\nreport = "~/report.html"\n'
         '[[dumps]]\nname = "A"\ninputs = ["in/*.gz", "/opt/b.paths", "s3://bucket/c"]\n'
-        '[ingest]\nlanguage_model = "m.ftz"\n[encode]\ntokenizer = "t.json"\n'
+        '[ingest]\nlanguage_model = "m.ftz"\nsecond_language_model = "n.bin"\n'
+        '[encode]\ntokenizer = "t.json"\n'
     )
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("HOME", "/opt/ann")
@@ -303,6 +304,7 @@ def test_paths_are_relative_to_the_file(
     assert config.report == "/opt/ann/report.html"
     assert config.dumps[0].inputs == (f"{folder}/in/*.gz", "/opt/b.paths", "s3://bucket/c")
     assert config.ingest.language_model == f"{folder}/m.ftz"
+    assert config.ingest.second_language_model == f"{folder}/n.bin"
     assert config.encode.tokenizer == f"{folder}/t.json"
 
 

@@ -162,6 +162,19 @@ def test_a_window_decides_in_its_scope(configure: Callable[..., Config]) -> None
     assert changed(keys(config), keys(other)) == units(FOLLOWING["dedup"])
 
 
+def test_which_language_model_is_the_second_counts(configure: Callable[..., Config]) -> None:
+    chosen = [
+        (f"ingest.language_model={first}.ftz", f"ingest.second_language_model={second}")
+        for first, second in (
+            ("model", ""),
+            ("model", "model.ftz"),
+            ("model", "other.ftz"),
+            ("other", "model.ftz"),
+        )
+    ]
+    assert len({keys(configure(*overrides))["ingest", "A", "0000"] for overrides in chosen}) == 4
+
+
 @pytest.mark.parametrize(
     ("override", "same"),
     [
