@@ -28,10 +28,10 @@ from curation.ingest.text import NUM_CODE_POINTS, UInt8Array, decode, utf8_buffe
 MAX_CHARACTERS = 2_000
 LABEL_PREFIX = "__label__"
 
-# What cleaning removes was chosen by measuring each part (tests/bench/langid.py). Lower case is not
-# among it: it gains little on sentences and loses more on Chinese pages with some English.
+# What cleaning does was chosen by measuring each part (tests/bench/langid.py). Left out: lower
+# case, which gains little on sentences and loses more on Chinese pages with some English; tags and
+# entities, whose removal makes no difference once their signs are gone.
 ADDRESSES = r"(?:https?://|www\.)\S+|\S+@\S+"
-MARKUP = r"</?[A-Za-z][^<>]*>|&[A-Za-z]+;"
 STOPS = tuple(map(ord, ".,\u3002\uff0c"))  # kept: they part sentences, and differ by script
 JOINERS = "'\u2019\u200c\u200d"  # inside words: apostrophes and zero-width (non-)joiners
 
@@ -144,11 +144,11 @@ def detect(text: pa.Array, model: LanguageModel) -> pa.StructArray:
 def clean(text: pa.Array) -> tuple[pa.LargeStringArray, Int32Array]:
     """Return what a model shall read of each text, and its letters by script [text, SCRIPTS].
 
-    Addresses and markup go; letters stay with their marks; whatever is between them becomes one
+    Addresses go; letters stay with their marks; whatever is between them becomes one
     space, after its first full stop or comma, if it has one. Empty for a null.
     """
     head = pc.utf8_slice_codeunits(text, 0, MAX_CHARACTERS)
-    head = pc.replace_substring_regex(head, f"{ADDRESSES}|{MARKUP}", " ")
+    head = pc.replace_substring_regex(head, ADDRESSES, " ")
     buffer, offsets = utf8_buffers(head)
     cleaned, ends, letters = _clean(buffer, offsets, SCRIPT, len(SCRIPTS))
     return (

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation import models
-from curation.config import DEFAULT_LANGUAGE_MODEL
+from curation.config import DEFAULT_LANGUAGE_MODEL, IngestConfig
 from curation.ingest import langid
 
 DEMO = Path(__file__).parents[1] / "data" / "dumps" / "docs.jsonl.gz"
@@ -43,13 +43,15 @@ SURROUNDINGS: dict[str, Callable[[str, int], str]] = {
         f'<div class="row" id="r{i}"><p>{text}</p></div> &nbsp; &copy; <br/>'
     ),
 }
+MARKUP = r"</?[A-Za-z][^<>]*>|&[A-Za-z]+;"
 CLEANINGS: dict[str, Callable[[str], str]] = {
     "fastText's own": lambda text: text,
     "+ without addresses": lambda text: re.sub(langid.ADDRESSES, " ", text),
-    "+ without markup": lambda text: re.sub(langid.MARKUP, " ", text),
+    "+ without markup": lambda text: re.sub(MARKUP, " ", text),
     "+ without digits": lambda text: re.sub(r"\d+", " ", text),
     "+ lower case": str.lower,
     "curation": lambda text: cleaned([text])[0],
+    "curation without markup": lambda text: cleaned([re.sub(MARKUP, " ", text)])[0],
     "curation + lower case": lambda text: cleaned([text])[0].lower(),
     "curation without commas and full stops": lambda text: re.sub(
         r"[.,\u3002\uff0c] ?", " ", cleaned([text])[0]
@@ -75,10 +77,17 @@ def main() -> None:
     languages = len({g for g, k in zip(gold, known, strict=True) if k})
     cells = [f"{macro(gold, answers):.4f}" for answers in (own, ours)]
     print(f"| {languages} languages, {sum(known)} sentences | macro | {' | '.join(cells)} |")
+    lowest = IngestConfig().min_language_score
     for language in ("en", "zh"):
-        for number, what in enumerate(("precision", "recall")):
-            cells = [f"{precision_recall(gold, a, language)[number]:.3f}" for a in (own, ours)]
-            print(f"| {language}, {gold.count(language)} | {what} | {' | '.join(cells)} |")
+        for least, kept in ((0.0, ""), (lowest, f" of score {lowest:g} or more")):
+            for number, what in enumerate(("precision", "recall")):
+                cells = [
+                    f"{precision_recall(gold, answers, language, least)[number]:.3f}"
+                    for answers in (own, ours)
+                ]
+                print(
+                    f"| {language}, {gold.count(language)} | {what}{kept} | {' | '.join(cells)} |"
+                )
     right = by_language(gold, ours)
     before = by_language(gold, own)
     ranked = sorted(right, key=lambda name: (right[name], name))
@@ -145,9 +154,13 @@ def macro(gold: list[str], answers: Answers) -> float:
     return sum(right.values()) / len(right)
 
 
-def precision_recall(gold: list[str], answers: Answers, language: str) -> tuple[float, float]:
-    both = sum(g == a == language for g, (a, _) in zip(gold, answers, strict=True))
-    return both / sum(a == language for a, _ in answers), both / gold.count(language)
+def precision_recall(
+    gold: list[str], answers: Answers, language: str, least: float
+) -> tuple[float, float]:
+    """Return both of a language when only answers of a least score count."""
+    named = [g for g, (a, s) in zip(gold, answers, strict=True) if a == language and s >= least]
+    right = named.count(language)
+    return right / len(named), right / gold.count(language)
 
 
 def within(gold: list[str], answers: Answers, wrong: float = 0.01) -> float:

@@ -103,7 +103,7 @@ def test_the_answer_is_the_models_own(model):
 def test_what_surrounds_a_text_on_a_page_changes_nothing(model):
     for text in ARTICLE_1.values():
         page = (
-            f'<p class="first">&nbsp;{text}</p>\n\t12:30 (3) | [4] -> #5 *** \n'
+            f"*** {text}\n\t12:30 (3) | [4] -> #5 *** \n"
             "https://www.example.org/index.php?a=b&c=d www.example.org/x me@example.org"
         )
         one, other = detect(pa.array([text, page]), model).to_pylist()
@@ -243,7 +243,7 @@ STOPS = ".,\u3002\uff0c"
 
 
 def cleaned_plainly(text: str) -> str:
-    """What `clean` returns, one character after the other, for texts without address and markup."""
+    """What `clean` returns, one character after the other, for texts without addresses."""
     words, stop, word = [], "", ""
     for character in text[:MAX_CHARACTERS]:
         is_letter = unicodedata.category(character)[0] in "LM"
@@ -272,7 +272,7 @@ def cleaned_plainly(text: str) -> str:
         ("... one ...", "one."),
         ("一，二。三", "一， 二。 三"),  # noqa: RUF001
         ("من می\u200cگیرم", "من می\u200cگیرم"),
-        ("a <b>c</b> d&amp;e", "a c d e"),
+        ("a <b>c</b> d&amp;e", "a b c b d amp e"),
         ("see http://a.b/c and www.d.e or x@y.z now", "see and or now"),
         ("a < b and c > d", "a b and c d"),
     ],
@@ -284,7 +284,7 @@ def test_cleaning(text, expected):
 
 OLD = [chr(c) for c in range(0x3000) if unicodedata.ucd_3_2_0.category(chr(c)) not in ("Cn", "Cs")]
 STABLE = "".join(
-    c for c in OLD if c not in "@<&" and unicodedata.category(c)[0] in "LMNPSZ"
+    c for c in OLD if c != "@" and unicodedata.category(c)[0] in "LMNPSZ"
 )  # assigned long ago: the Unicode version of this Python plays no part
 
 
