@@ -77,7 +77,8 @@ def _ingest_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.ingest)
     del settings["language_model"]  # its digest stands among the artifacts
     second = config.ingest.second_language_model
-    settings["second_language_model"] = models.sha256(second) if second else ""  # not the first
+    # in its role: artifacts do not say which is the second
+    settings["second_language_model"] = models.sha256(second) if second else ""
     return settings
 
 

@@ -144,8 +144,8 @@ def detect(text: pa.Array, model: LanguageModel) -> pa.StructArray:
 def clean(text: pa.Array) -> tuple[pa.LargeStringArray, Int32Array]:
     """Return what a model shall read of each text, and its letters by script [text, SCRIPTS].
 
-    Addresses go; letters stay with their marks; whatever is between them becomes one
-    space, after its first full stop or comma, if it has one. Empty for a null.
+    Addresses go; letters stay with their marks; whatever is between them becomes one space, after
+    its first full stop or comma, if it has one. Empty for a null.
     """
     head = pc.utf8_slice_codeunits(text, 0, MAX_CHARACTERS)
     head = pc.replace_substring_regex(head, ADDRESSES, " ")
@@ -172,16 +172,14 @@ def _scripts(codes: list[str | None], letters: Int32Array) -> tuple[pa.Array, pa
     for row, code in enumerate(codes):
         rows_of[code].append(row)
     for code, rows in rows_of.items():
-        known = LANGUAGE_SCRIPTS.get(code or "", ())
-        own = _by_script(letters[rows], known)
-        every = _by_script(letters[rows], ALL_SCRIPTS)
+        known = LANGUAGE_SCRIPTS.get(code or "")
         if known:
+            own = _by_script(letters[rows], known)
             share[rows] = own.sum(axis=1) / np.maximum(total[rows], 1)
-        for i, row in enumerate(rows):
-            if known and own[i].any():
-                script[row] = known[own[i].argmax()]
-            elif every[i].any():
-                script[row] = ALL_SCRIPTS[every[i].argmax()]
+            script[rows] = np.where(own.any(axis=1), np.array(known, object)[own.argmax(1)], None)
+    rest = [row for row in np.flatnonzero(total) if script[row] is None]
+    most = _by_script(letters[rest], ALL_SCRIPTS).argmax(axis=1)
+    script[rest] = np.array(ALL_SCRIPTS, object)[most]
     hans, hant = (letters[:, SCRIPTS.index(name)] for name in ("Hans", "Hant"))
     is_han = script == "Hani"
     script[is_han & (hans > hant)] = "Hans"
@@ -194,7 +192,7 @@ def _by_script(letters: Int32Array, scripts: tuple[str, ...]) -> Int64Array:
         letters[:, [SCRIPTS.index(part) for part in PARTS_OF_SCRIPT.get(script, (script,))]].sum(1)
         for script in scripts
     ]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(letters), 0), np.int64)
+    return np.stack(columns, axis=1)
 
 
 @njit(cache=True, nogil=True)
