@@ -118,6 +118,18 @@ class IngestConfig:
     min_language_score: float = setting(
         0.5, "lowest score of the language (CCNet 0.5, FineWeb 0.65)", low=0.0, high=1.0
     )
+    min_language_scores: Mapping[str, float] = setting(
+        dict, "by language, in place of min_language_score: { zh = 0.65 }", low=0.0, high=1.0
+    )
+    min_script_share: float = setting(
+        0.1,
+        "lowest share of letters in scripts of the language, 0..1; 0 checks nothing",
+        low=0.0,
+        high=1.0,
+    )
+    second_language_model: str = setting(
+        "", "a fastText model that must name the same language; empty: none"
+    )
     min_chars: int = setting(
         100, "characters of text below which a page is rejected", low=1, high=1_000_000_000
     )
@@ -397,7 +409,7 @@ def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
             raise ConfigError(f"{key} must be a table, got {value!r}")
-        return {k: _convert(arguments[1], v, f"{key}.{k}", {}) for k, v in value.items()}
+        return {k: _convert(arguments[1], v, f"{key}.{k}", metadata) for k, v in value.items()}
     return _convert_scalar(hint, value, key, metadata)
 
 
@@ -442,7 +454,11 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
             )
             for dump in config.dumps
         ),
-        ingest=replace(config.ingest, language_model=resolve(config.ingest.language_model)),
+        ingest=replace(
+            config.ingest,
+            language_model=resolve(config.ingest.language_model),
+            second_language_model=resolve(config.ingest.second_language_model),
+        ),
         encode=replace(config.encode, tokenizer=resolve(config.encode.tokenizer)),
     )
 
@@ -460,6 +476,12 @@ def _check_together(config: Config) -> None:
             )
     if not config.ingest.language_model:
         raise ConfigError("ingest.language_model is empty; name a fastText model, or drop the key")
+    for language in config.ingest.min_language_scores:
+        if config.ingest.languages and language not in config.ingest.languages:
+            raise ConfigError(
+                f"ingest.min_language_scores names {language!r}, which ingest.languages does not "
+                f"keep ({', '.join(config.ingest.languages)}); add it there or drop the score"
+            )
     load_rules(config.filter.profiles, config.filter.rules)
     for rule in config.domains:
         DomainRule(rule.name, rule.hosts, rule.languages)

@@ -18,6 +18,7 @@ DOCUMENTS = pa.schema(
         ("crawled_at", TIMESTAMP),
         ("lang", pa.string()),
         ("lang_score", pa.float32()),
+        ("lang_script", pa.string()),  # ISO 15924
         ("title", pa.string()),
         ("author", pa.string()),
         ("published_at", TIMESTAMP),  # as the page states

@@ -109,6 +109,8 @@ def settings(cls: typing.Any, prefix: str) -> Iterator[tuple[str, type, dataclas
             yield from settings(hint, f"{prefix}{field.name}.")
         elif field.name == "release":
             yield from settings(typing.get_args(hint)[1], "release.x.")
+        elif field.name == "min_language_scores":
+            yield f"{prefix}{field.name}.en", typing.get_args(hint)[1], field
         else:
             yield f"{prefix}{field.name}", hint, field
 
@@ -160,6 +162,7 @@ def test_nan_is_no_number(write, key: str) -> None:
         ("release.x={shares={web=1}, max_epochs=0}", "release.x.max_epochs must be at least 0.01"),
         ('lake="s3://bucket/lake"', "lake is s3://bucket/lake, a URL; it must be on a file"),
         ('ingest.language_model=""', "ingest.language_model is empty"),
+        ("ingest.min_language_scores.cn=0.6", "names 'cn', which ingest.languages does not keep"),
         ('domains=[{name="", hosts=[]}]', "a domain has an empty name"),
         ('domains=[{name="a", hosts=["http://a.org/"]}]', "a host is a bare name"),
     ],
@@ -289,7 +292,8 @@ def test_paths_are_relative_to_the_file(
     write(
         'lake = "../lake"\nshards = "/opt/shards"\nreport = "~/report.html"\n'
         '[[dumps]]\nname = "A"\ninputs = ["in/*.gz", "/opt/b.paths", "s3://bucket/c"]\n'
-        '[ingest]\nlanguage_model = "m.ftz"\n[encode]\ntokenizer = "t.json"\n'
+        '[ingest]\nlanguage_model = "m.ftz"\nsecond_language_model = "n.bin"\n'
+        '[encode]\ntokenizer = "t.json"\n'
     )
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("HOME", "/opt/ann")
@@ -300,6 +304,7 @@ def test_paths_are_relative_to_the_file(
     assert config.report == "/opt/ann/report.html"
     assert config.dumps[0].inputs == (f"{folder}/in/*.gz", "/opt/b.paths", "s3://bucket/c")
     assert config.ingest.language_model == f"{folder}/m.ftz"
+    assert config.ingest.second_language_model == f"{folder}/n.bin"
     assert config.encode.tokenizer == f"{folder}/t.json"
 
 

@@ -4,7 +4,7 @@
     register(spark, tokenizer="tokenizer.json")
     spark.sql("SELECT detect_language(text).code, num_tokens(text) FROM documents")
 
-    detect_language(text)   struct<code: string, score: float>
+    detect_language(text)   struct<code: string, score: float, script: string, script_share: float>
     minhash(text)           binary: num_perm little-endian uint32 (14 bands of 8 rows, seed 1)
     signals(text, lang)     struct of the quality signals
     num_tokens(text)        int, tokens of the tokenizer that `register` was given
@@ -27,7 +27,7 @@ from curation.quality import signals as quality
 from curation.schemas import spark_type
 from curation.tokens import tokenizer as tokenizers
 
-LANGUAGE_TYPE = "struct<code: string, score: float>"
+LANGUAGE_TYPE = spark_type(langid.LANGUAGE_TYPE)
 SIGNALS_TYPE = spark_type(pa.struct(list(quality.SIGNALS_SCHEMA)))
 
 

@@ -125,6 +125,10 @@ def _configuration(path: Path) -> list[Finding]:
         findings.append(_writable(what, getattr(config, what)))
     if config.ingest.language_model != DEFAULT_LANGUAGE_MODEL:
         findings.append(_language_model("configured language model", config.ingest.language_model))
+    if config.ingest.second_language_model:
+        findings.append(
+            _language_model("second language model", config.ingest.second_language_model)
+        )
     if config.encode.tokenizer:
         findings.append(
             _try(

@@ -68,9 +68,17 @@ def _ingest_packages(config: Config) -> Sequence[str]:
     return (*readers, "resiliparse", "chardet", "fasttext-predict", *engine)
 
 
+def _language_models(config: Config) -> Sequence[str]:
+    second = config.ingest.second_language_model
+    return [config.ingest.language_model, *([second] if second else [])]
+
+
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.ingest)
     del settings["language_model"]  # its digest stands among the artifacts
+    second = config.ingest.second_language_model
+    # in its role: artifacts do not say which is the second
+    settings["second_language_model"] = models.sha256(second) if second else ""
     return settings
 
 
@@ -100,11 +108,11 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=4,
+            version=5,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
-            artifacts=lambda config: [config.ingest.language_model],
+            artifacts=_language_models,
             packages=_ingest_packages,
             help="archives to documents: text, language, URL rules",
         ),

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import models
-from curation.config import Config
+from curation.config import Config, IngestConfig
 from curation.dedup.minhash import MinHashSpec, fingerprint
 from curation.engine.lake import FileEntry, TableWriter
 from curation.identity import RECORD_BITS, check_record_ordinal
@@ -127,13 +127,15 @@ def ingest_records(
     """Turn records into documents and rejects, in record order; one part is one group of files.
 
     A record is rejected by the first of: damaged, HTTP status, URL rules, extraction, no words,
-    length, language. Rows in = documents + rejects.
+    length, language, its script, its score, a second model. Rows in = documents + rejects.
     """
     outcome = Outcome()
     settings = context.config.ingest
-    model = models.language_model(
-        settings.language_model, context.artifacts[settings.language_model]
-    )
+    language_models = [
+        models.language_model(path, context.artifacts[path])
+        for path in (settings.language_model, settings.second_language_model)
+        if path
+    ]
     writers: _Writers | None = None
     for records in batches:
         if records.num_rows == 0:
@@ -152,7 +154,7 @@ def ingest_records(
         if writers is None:
             ordinal = records["file_ordinal"][0].as_py()
             writers = _Writers(context, f"{ordinal:07d}", task_id, ("documents", "rejects"))
-        documents, rejects = _ingest_batch(records, context, model)
+        documents, rejects = _ingest_batch(records, context, language_models)
         writers.write("documents", documents)
         writers.write("rejects", rejects)
         outcome.count("records", _value_counts(records["record_type"]))
@@ -170,7 +172,7 @@ def ingest_records(
 
 
 def _ingest_batch(
-    records: pa.RecordBatch, context: Context, model: Any
+    records: pa.RecordBatch, context: Context, language_models: Sequence[Any]
 ) -> tuple[pa.Table, pa.Table]:
     """Return the documents and the rejects of a batch of records."""
     settings = context.config.ingest
@@ -226,19 +228,7 @@ def _ingest_batch(
         str(settings.min_chars),
     )
 
-    alive = decision.alive
-    found = langid.detect(text.filter(pa.array(alive)), model)
-    lang = decision.spread(found.field("code"), alive)
-    score = decision.spread(found.field("score"), alive)
-    if settings.languages:
-        outside = pc.invert(pc.is_in(lang, pa.array(settings.languages)))
-        decision.reject(outside, "language", lang, ",".join(settings.languages))
-    decision.reject(
-        pc.fill_null(pc.less(score, settings.min_language_score), True),
-        "language_score",
-        pc.cast(score, pa.string()),
-        f"{settings.min_language_score:g}",
-    )
+    lang, score, script = _languages(text, decision, settings, language_models)
 
     rows = pa.table(
         {
@@ -248,6 +238,7 @@ def _ingest_batch(
             "crawled_at": records["date"],
             "lang": lang,
             "lang_score": score,
+            "lang_script": script,
             **stated,
             "text": text,
             "num_bytes": num_bytes,
@@ -259,6 +250,52 @@ def _ingest_batch(
     )
     kept = rows.filter(pa.array(decision.alive)).select(DOCUMENTS.names)
     return kept, decision.rejects(rows)
+
+
+def _languages(
+    text: pa.Array, decision: "_Decision", settings: IngestConfig, language_models: Sequence[Any]
+) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Return language, score and script of the rows still alive; reject by them."""
+    model, *others = language_models
+    alive = decision.alive
+    found = langid.detect(text.filter(pa.array(alive)), model)
+    lang, score, script, script_share = (
+        decision.spread(found.field(name), alive)
+        for name in ("code", "score", "script", "script_share")
+    )
+    if settings.languages:
+        outside = pc.invert(pc.is_in(lang, pa.array(settings.languages)))
+        decision.reject(outside, "language", lang, ",".join(settings.languages))
+    decision.reject(
+        pc.less(script_share, settings.min_script_share),
+        "language_script",
+        pc.cast(script_share, pa.string()),
+        f"{settings.min_script_share:g}",
+    )
+    for language, lowest in settings.min_language_scores.items():
+        decision.reject(
+            pc.and_(pc.equal(lang, language), pc.less(score, lowest)),
+            "language_score",
+            pc.cast(score, pa.string()),
+            f"{lowest:g}",
+        )
+    has_own = pc.is_in(lang, pa.array(list(settings.min_language_scores), pa.string()))
+    decision.reject(
+        pc.and_not(pc.fill_null(pc.less(score, settings.min_language_score), True), has_own),
+        "language_score",
+        pc.cast(score, pa.string()),
+        f"{settings.min_language_score:g}",
+    )
+    for other in others:
+        alive = decision.alive
+        second = langid.detect(text.filter(pa.array(alive)), other)
+        code = decision.spread(second.field("code"), alive)
+        decision.reject(
+            pc.fill_null(pc.not_equal(lang, code), True),
+            "language_disagree",
+            pc.binary_join_element_wise(lang, pc.fill_null(code, ""), ","),
+        )
+    return lang, score, script
 
 
 def _extract(records: pa.RecordBatch, settings: Any) -> pa.StructArray:

@@ -49,6 +49,9 @@ CHANGES = {
     "ingest.page_memory_bytes": ("500_000_000", "ingest"),
     "ingest.languages": ('["en"]', "ingest"),
     "ingest.min_language_score": ("0.65", "ingest"),
+    "ingest.min_language_scores": ("{ zh = 0.65 }", "ingest"),
+    "ingest.min_script_share": ("0.5", "ingest"),
+    "ingest.second_language_model": ('"other.ftz"', "ingest"),
     "ingest.min_chars": ("50", "ingest"),
     "ingest.blocked_domains": ('["a.org"]', "ingest"),
     "ingest.blocked_hosts": ('["www.a.org"]', "ingest"),
@@ -165,6 +168,19 @@ def test_a_setting_changes_the_stages_that_it_decides_and_what_follows(
 def test_a_window_decides_in_its_scope(configure: Callable[..., Config]) -> None:
     config, other = (configure('dedup.scope="window"', f"dedup.window={n}") for n in (1, 2))
     assert changed(keys(config), keys(other)) == units(FOLLOWING["dedup"])
+
+
+def test_which_language_model_is_the_second_counts(configure: Callable[..., Config]) -> None:
+    chosen = [
+        (f"ingest.language_model={first}.ftz", f"ingest.second_language_model={second}")
+        for first, second in (
+            ("model", ""),
+            ("model", "model.ftz"),
+            ("model", "other.ftz"),
+            ("other", "model.ftz"),
+        )
+    ]
+    assert len({keys(configure(*overrides))["ingest", "A", "0000"] for overrides in chosen}) == 4
 
 
 @pytest.mark.parametrize(
