@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -24,7 +25,7 @@ from curation import __version__
 from curation.config import Config, load
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.stages import Unit
-from curation.errors import CurationError
+from curation.errors import CurationError, TimeBudgetSpent
 from curation.tokens.shards import Manifest
 
 app = typer.Typer(
@@ -49,14 +50,26 @@ LakeOption = Annotated[
 
 
 def main() -> None:
-    """Run the command; an error of the user is one message and exit code 1, never a trace."""
+    """Run the command; an error of the user is one message and exit code 1, never a trace.
+
+    A spent time budget exits with 75: EX_TEMPFAIL of sysexits.h, run again.
+    """
     try:
         app()
     except CurationError as error:
-        Console(stderr=True, highlight=False).print(
-            f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True
-        )
-        sys.exit(1)
+        _fail(str(error), 75 if isinstance(error, TimeBudgetSpent) else 1)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _fail(f"{name}{error.strerror or error}; check the path, its owner and the free space", 1)
+    except pa.ArrowException as error:
+        _fail(f"a file of the lake cannot be read ({error}); restore it from a backup", 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]error:[/] {escape(message)}", soft_wrap=True
+    )
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -85,7 +98,8 @@ def run(
     settings: SetOption = [],  # noqa: B006  (typer copies it)
     lake: LakeOption = None,
     max_minutes: Annotated[
-        float | None, typer.Option("--max-minutes", help="Stop between two slices after this time.")
+        float | None,
+        typer.Option("--max-minutes", min=0, help="Stop between two slices after this time."),
     ] = None,
 ) -> None:
     """Bring a lake up to date: ingest, fingerprint, dedup, annotate, filter, encode, report.
@@ -99,10 +113,7 @@ def run(
         loaded.release_named(name)
     selection = engine.Selection(tuple(dump or ()), first, last)
     if plan:
-        from curation.engine.stages import plan as make_plan
-
-        units = make_plan(loaded, engine.open_or_none(loaded.lake), selection.dumps, first, last)
-        console.print(_plan_table(units))
+        console.print(_plan_table(engine.runnable(loaded, selection)))
         return
     with RichReporter() as reporter:
         finished = engine.run(loaded, selection, max_minutes=max_minutes, reporter=reporter)
@@ -149,14 +160,14 @@ def why(
 ) -> None:
     """Show every decision about one document, down to archive, offset and twin.
 
-    Example: curation why out/demo/lake https://docs.python.org/3/library/json.html
+    Example: curation why out/demo/lake https://docs.python.org/3/library/poplib.html
     """
     from curation.engine import ledger
 
     for history in ledger.why(Lake(lake), document):
         console.print(f"[bold]{history.doc_id}[/]  {escape(str(history.where['url']))}")
         console.print(
-            f"  {history.where['dump']}  {history.where['archive']}\n"
+            f"  {history.where['dump']}  {escape(str(history.where['archive']))}\n"
             f"  record {history.where['record']} at offset {history.where['offset']}",
             soft_wrap=True,
         )
@@ -196,7 +207,7 @@ def train_tokenizer(
     loaded = _load(config, settings, lake)
     card = train(loaded, tuple(dump or ()), to, vocabulary)
     console.print(
-        f"{to}: {card['vocab_size']} tokens from {card['num_texts']} documents\n"
+        f"{escape(str(to))}: {card['vocab_size']} tokens from {card['num_texts']} documents\n"
         f'pin it: encode.sha256 = "{card["sha256"]}"',
         soft_wrap=True,
     )
@@ -257,9 +268,11 @@ class RichReporter:
             self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if console.is_terminal:
             self._progress.stop()
+        if kind is KeyboardInterrupt:
+            console.print("stopped; what is committed stays: run the same command again to go on")
 
     def planned(self, units: Sequence[Unit]) -> None:
         """Say how much there is to do."""
@@ -313,20 +326,21 @@ def _make_releases(config: Config, names: Sequence[str], reporter: RichReporter)
 
 def _print_release(config: Config, manifest: Manifest) -> None:
     table = Table(title=f"release {manifest.name}", title_justify="left")
-    for column in ("domain", "available", "target", "realised", "epochs"):
+    for column in ("domain", "in the lake", "target", "realised", "tokens", "epochs"):
         table.add_column(column, justify="left" if column == "domain" else "right")
     for domain, row in manifest.mixture.items():
         table.add_row(
-            domain,
-            f"{row['available_tokens']:,}",
+            escape(domain),
+            f"{row['available_tokens']:,}",  # with an end of text for every document
             f"{row['share']:.1%}",
+            f"{row['tokens'] / max(manifest.tokens, 1):.1%}",
             f"{row['tokens']:,}",
             f"{row['epochs']:.2f}",
         )
     console.print(table)
     folder = Path(config.shards) / manifest.name
     console.print(
-        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {folder}\n"
+        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {escape(str(folder))}\n"
         f"fingerprint {manifest.fingerprint}",
         soft_wrap=True,
     )
@@ -340,7 +354,7 @@ def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
         from curation.engine.report import write_report
 
         write_report(lake, path, config)
-    console.print(f"report: {path}", soft_wrap=True)
+    console.print(f"report: {escape(str(path))}", soft_wrap=True)
 
 
 def _plan_table(units: Sequence[Unit]) -> Table:
@@ -391,5 +405,9 @@ def _rules_table(lake: Lake) -> Table:
         table.add_column(column, justify="right" if column == "documents" else "left")
     for stage, counts in ledger.rejects_by_rule(lake).items():
         for rule, count in counts.most_common():
-            table.add_row(stage, rule, f"{count:,}")
+            table.add_row(stage, escape(rule), f"{count:,}")
     return table
+
+
+if __name__ == "__main__":
+    main()

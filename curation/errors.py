@@ -5,8 +5,10 @@ CurationError
  +- InputError              something about the input files
  |   +- InputMissing        no such file, or nothing to read where the configuration points
  |   +- InputVanished       a file frozen in the lake is gone
- |   +- InputChanged        a file frozen in the lake has another size or time
+ |   +- InputChanged        a file frozen in the lake has another size, time or ETag
  |   +- InputInvalid        a source file without the columns or the form it must have
+ |   +- InputRefused        a server does not let us read a file
+ |   +- InputUnreachable    a server failed for as long as we tried
  +- ArtifactError           a model, tokenizer or list that the configuration pins
  |   +- ArtifactMissing     no such file
  |   +- ArtifactChanged     its sha256 is not the pinned one
@@ -18,6 +20,7 @@ CurationError
  |   +- LakeVersion         it was written by another version of the format
  |   +- LakeCorrupt         files and records do not agree
  |   +- DumpOrderChanged    dumps were reordered; only appending is allowed
+ |   +- SlicesChanged       a frozen dump would be cut in other slices
  |   +- NotCommitted        an input stage has not run
  |   +- NotFound            no such document, table or release in the lake
  +- IdentityOverflow        more dumps, files or records than a doc_id can name
@@ -26,6 +29,7 @@ CurationError
  +- ShardCorrupt            a shard differs from its manifest
  +- PrerequisiteMissing     Java, a compiler or a package that must be installed first
  +- TimeBudgetSpent         --max-minutes is over; what is committed stays
+ +- StageStopped            a task met an error of the system: a full disk, no memory, a lost file
 
 Every message names the thing, the value, the rule and the next step.
 """
@@ -52,11 +56,19 @@ class InputVanished(InputError):
 
 
 class InputChanged(InputError):
-    """A file frozen in the lake has another size or modification time."""
+    """A file frozen in the lake has another size, modification time or ETag."""
 
 
 class InputInvalid(InputError):
     """A source file does not have the columns or the form it must have."""
+
+
+class InputRefused(InputError):
+    """A server does not let us read a file (401, 403, no credentials, no trust)."""
+
+
+class InputUnreachable(InputError):
+    """A server failed for as long as we tried."""
 
 
 class ArtifactError(CurationError):
@@ -103,6 +115,10 @@ class DumpOrderChanged(LakeError):
     """The configuration lists dumps in another order than the lake has frozen."""
 
 
+class SlicesChanged(LakeError):
+    """The configuration cuts a dump that the lake has frozen in other slices."""
+
+
 class NotCommitted(LakeError):
     """A stage needs an input stage that has not run."""
 
@@ -133,3 +149,7 @@ class PrerequisiteMissing(CurationError):
 
 class TimeBudgetSpent(CurationError):
     """The time given with --max-minutes is over; everything committed stays."""
+
+
+class StageStopped(CurationError):
+    """A task met an error of the system, such as a full disk; its slice was not committed."""

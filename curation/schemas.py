@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from curation.quality.signals import SIGNALS_SCHEMA
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the lake format; a lake of another version is refused."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -19,6 +19,8 @@ DOCUMENTS = pa.schema(
         ("lang", pa.string()),
         ("lang_score", pa.float32()),
         ("title", pa.string()),
+        ("author", pa.string()),
+        ("published_at", TIMESTAMP),  # as the page states
         ("text", pa.string()),
         ("num_bytes", pa.int64()),  # of text, UTF-8
         ("archive", pa.string()),
@@ -57,7 +59,6 @@ SIGNALS = pa.schema([("doc_id", pa.int64()), ("lang", pa.string()), *SIGNALS_SCH
 EDITS = pa.schema(
     [
         ("doc_id", pa.int64()),
-        ("stage", pa.string()),
         ("start", pa.int32()),
         ("end", pa.int32()),
         ("replacement", pa.string()),
@@ -89,7 +90,6 @@ REJECTS = pa.schema(
         ("host", pa.string()),
         ("archive", pa.string()),
         ("offset", pa.int64()),
-        ("stage", pa.string()),
         ("rule", pa.string()),
         ("rules", pa.list_(pa.string())),
         ("value", pa.string()),

@@ -97,7 +97,7 @@ def lake(config: Path) -> Lake:
     files = sorted(config.parent.glob("a-*"))
     stats = [(str(path), path.stat()) for path in files]
     lake.freeze_inputs(
-        "A", 0, [InputFile(i, p, s.st_size, s.st_mtime_ns) for i, (p, s) in enumerate(stats)]
+        "A", 0, 2, [InputFile(i, p, s.st_size, s.st_mtime_ns) for i, (p, s) in enumerate(stats)]
     )
     for unit in plan(loaded, lake):
         counts: dict[str, dict[str, int]] = {}
@@ -307,9 +307,9 @@ def test_why_prints_names_as_they_are(
     call: Callable[..., tuple[int, str, str]], tmp_path: Path, archive: str
 ) -> None:
     lake = Lake.create(tmp_path / "lake")
-    lake.freeze_inputs("A", 0, [])
+    lake.freeze_inputs("A", 0, 500, [])
     url = "https://example.org/[red]?a=[/x]"
-    columns = {"doc_id": 7, "url": url, "archive": archive, "offset": 42, "stage": "ingest"}
+    columns = {"doc_id": 7, "url": url, "archive": archive, "offset": 42}
     columns |= {"rule": "parser_error:[/bold]"}
     schema = TABLES["rejects"]
     row = {f.name: pa.array([columns.get(f.name)], f.type) for f in schema}

@@ -148,6 +148,42 @@ def test_nan_is_no_number(write, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('filter.profiles=["gofer"]', r"filter.profiles names 'gofer'; known are gopher, c4"),
+        ("filter.rules.gopher_words=9", "did you mean 'gopher_min_words'"),
+        ("filter.rules.gopher_max_duplicate_line=1.5", "between 0 and 1"),
+        ("release.x.shares={web=0.5}", "release.x.shares sum to 0.5, but must sum to 1"),
+        ("release.x.shares={}", "release.x.shares sum to 0, .* they are none"),
+        ("release.x.shares={web=-1}", "share of domain 'web' is -1.0, but must be above 0"),
+        ("release.x.shares={web=inf}", "share of domain 'web' is inf"),
+        ("release.x={shares={web=1}, max_epochs=0}", "release.x.max_epochs must be at least 0.01"),
+        ('lake="s3://bucket/lake"', "lake is s3://bucket/lake, a URL; it must be on a file"),
+        ('ingest.language_model=""', "ingest.language_model is empty"),
+        ('domains=[{name="", hosts=[]}]', "a domain has an empty name"),
+        ('domains=[{name="a", hosts=["http://a.org/"]}]', "a host is a bare name"),
+    ],
+)
+def test_what_a_stage_would_refuse_is_refused_at_load(write, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(write(LEAST), [override])
+
+
+def test_infinity_turns_a_rule_off(write) -> None:
+    config = load(write(LEAST), ["filter.rules.gopher_max_words=inf"])
+    assert config.filter.rules == {"gopher_max_words": float("inf")}
+
+
+def test_a_name_with_a_dot_is_quoted_in_an_override(write) -> None:
+    config = load(
+        write(LEAST + '[release."v1.0"]\nshares = {web = 1.0}\n'), ['release."v1.0".seed=3']
+    )
+    assert config.release["v1.0"].seed == 3
+    with pytest.raises(ConfigError, match=r"'a b' is no key.*quote one"):
+        load(write(LEAST), ["a b=1"])
+
+
+@pytest.mark.parametrize(
     ("text", "missing"),
     [
         ('[[dumps]]\nname = "A"\ninputs = ["a"]\n', "lake"),
@@ -182,7 +218,7 @@ def test_an_empty_path_is_not_the_working_directory(write, key: str) -> None:
         ('dedup.scope="dump"', "dedup", "scope", "dump"),
         ("ingest.languages=[]", "ingest", "languages", ()),
         ('ingest.languages=["zh"]', "ingest", "languages", ("zh",)),
-        ("filter.rules.gopher_words=9", "filter", "rules", {"gopher_words": 9.0}),
+        ("filter.rules.gopher_min_words=9", "filter", "rules", {"gopher_min_words": 9.0}),
         ("encode.sha256=a=b", "encode", "sha256", "a=b"),
     ],
 )

@@ -6,8 +6,10 @@
 
 Options: `contents` (warc, parquet, jsonl or text; default warc), `max_record_bytes`,
 `group_bytes` (input bytes of a partition), `summary` (also return the rows that count records of
-other types, see `curation.ingest.warc.RECORD_SCHEMA`). A partition is a group of neighbouring
-files, read in order, streamed: memory is one batch and one record.
+other types, see `curation.ingest.warc.RECORD_SCHEMA`, and one row a remote file, whose metadata is
+what the server said of it), `base` (what lines of listings are relative to), `remote` (the [remote]
+settings as JSON). A partition is a group of neighbouring files, read in order, streamed: memory is
+one batch and one record. Paths and listings may be URLs; a remote file is a partition of its own.
 """
 
 import json
@@ -17,9 +19,10 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
+from curation.config import RemoteConfig
 from curation.errors import ConfigError
-from curation.ingest import warc
-from curation.ingest.listing import list_inputs
+from curation.ingest import remote, warc
+from curation.ingest.listing import Seen, list_inputs
 from curation.schemas import spark_ddl
 
 SOURCE_SCHEMA = pa.schema(
@@ -57,6 +60,7 @@ class WarcReader(DataSourceReader):
 
     def __init__(self, options: dict[str, str]) -> None:
         known = {"path", "groups", "contents", "max_record_bytes", "group_bytes", "summary"}
+        known |= {"base", "remote", "known"}
         for name in options:
             if name.lower() not in known:
                 raise ConfigError(
@@ -65,11 +69,21 @@ class WarcReader(DataSourceReader):
         self.contents = options.get("contents", "warc")
         self.max_record_bytes = int(options.get("max_record_bytes", warc.MAX_RECORD_BYTES))
         self.summary = options.get("summary", "false") == "true"
+        self.remote = _settings(options.get("remote", "{}"))
+        # what a frozen remote file was when it was first read, by ordinal
+        frozen = json.loads(options.get("known", "{}")).items()
+        self.known = {int(ordinal): remote.Facts(**facts) for ordinal, facts in frozen}
         if "groups" in options:  # a frozen listing, grouped by the runner
             self.groups = json.loads(options["groups"])
         else:
             group_bytes = int(options.get("group_bytes", DEFAULT_GROUP_BYTES))
-            self.groups = _groups(options.get("path", ""), self.contents, group_bytes)
+            seen = list_inputs(
+                [options.get("path", "")],
+                self.contents,
+                base=options.get("base", ""),
+                settings=self.remote,
+            )
+            self.groups = _groups(seen, group_bytes)
 
     def partitions(self) -> Sequence[InputPartition]:
         """Return one partition a group of files."""
@@ -78,11 +92,19 @@ class WarcReader(DataSourceReader):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """Yield the records of a group in order."""
         assert isinstance(partition, Files)
-        for ordinal, path in partition.files:
-            for batch in self._read(path):
-                if not self.summary:
-                    batch = batch.filter(batch["num_other"].is_null())
-                yield _with_place(batch, ordinal, path)
+        files = partition.files
+        remote.configure(self.remote, {path: self.known[n] for n, path in files if n in self.known})
+        try:
+            for ordinal, path in files:
+                for batch in self._read(path):
+                    if not self.summary:
+                        batch = batch.filter(batch["num_other"].is_null())
+                    yield _with_place(batch, ordinal, path)
+                facts = remote.facts_of(path)
+                if self.summary and facts is not None:
+                    yield _with_place(_facts_row(facts), ordinal, path)
+        except remote.RemoteFailure as failure:
+            raise failure.error from None
 
     def _read(self, path: str) -> Iterator[pa.RecordBatch]:
         if self.contents == "warc":
@@ -90,16 +112,31 @@ class WarcReader(DataSourceReader):
         return warc.read_rows(path, self.contents, max_record_bytes=self.max_record_bytes)
 
 
-def _groups(path: str, contents: str, group_bytes: int) -> list[list[tuple[int, str]]]:
+def _settings(text: str) -> RemoteConfig:
+    try:
+        return RemoteConfig(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"option remote of the warc source is {text!r} ({error}); give the settings of "
+            '[remote] as JSON, such as {"attempts": 5}'
+        ) from None
+
+
+def _groups(seen: Sequence[Seen], group_bytes: int) -> list[list[tuple[int, str]]]:
     groups: list[list[tuple[int, str]]] = []
     group_size = group_bytes
-    for ordinal, (file, size, _) in enumerate(list_inputs([path], contents)):
+    for ordinal, (file, size, _) in enumerate(seen):
         if group_size >= group_bytes:
             groups.append([])
             group_size = 0
         groups[-1].append((ordinal, file))
-        group_size += size
+        group_size += group_bytes if size is None else size
     return groups
+
+
+def _facts_row(facts: remote.Facts) -> pa.RecordBatch:
+    row = {"record_type": "source", "metadata": json.dumps(facts._asdict()), "num_other": 0}
+    return pa.RecordBatch.from_pylist([row], schema=warc.RECORD_SCHEMA)
 
 
 def _with_place(batch: pa.RecordBatch, ordinal: int, path: str) -> pa.RecordBatch:

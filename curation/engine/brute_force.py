@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
 from curation.config import Config
 from curation.dedup.minhash import MinHashSpec, shingle_hashes
-from curation.engine.lake import WHOLE_DUMP, Lake
+from curation.engine.lake import Lake
 from curation.engine.stages import dumps_in_scope
 from curation.errors import LakeCorrupt
 from curation.identity import first_doc_id
@@ -81,7 +82,9 @@ def measure(lake: Lake, config: Config, max_documents: int = 5000) -> BruteForce
     ids, hashes, offsets, scope_ids = _shingles(lake, config, dumps)
     threshold = config.dedup.threshold
 
-    twins = lake.table("duplicates").to_table(filter=pc.field("dump").isin(dumps))
+    twins = lake.table("duplicates").to_table(
+        filter=pc.field("dump").isin(pa.array(dumps, pa.string()))
+    )
     removed = _places(lake, ids, twins["doc_id"].to_numpy())
     named = _places(lake, ids, twins["twin_id"].to_numpy())
     retained = np.ones(len(ids), np.bool_)
@@ -115,24 +118,11 @@ def measure(lake: Lake, config: Config, max_documents: int = 5000) -> BruteForce
 
 
 def _deduplicated(lake: Lake, config: Config) -> list[str]:
-    """Return the dumps whose dedup is of the documents that now lie in the lake."""
-    records = {f"{r.stage}/{r.dump}/{r.slice}": r for r in lake.records()}
-
-    def is_current(name: str) -> bool:
-        record = records.get(name)
-        return record is not None and all(
-            source in records and records[source].key == key
-            for source, key in record.inputs.items()
-        )
-
+    """Return the dumps with a dedup that is not outdated, and so have the dumps in their scope."""
+    current = {record.dump for record in lake.records("dedup")}
     dumps: list[str] = []
     for dump in config.dumps:
-        name = f"dedup/{dump.name}/{WHOLE_DUMP}"
-        if (
-            is_current(name)
-            and all(is_current(source) for source in records[name].inputs)
-            and set(dumps_in_scope(config, dump.name)) <= set(dumps)
-        ):
+        if dump.name in current and set(dumps_in_scope(config, dump.name)) <= set(dumps):
             dumps.append(dump.name)
     return dumps
 

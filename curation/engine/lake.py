@@ -2,10 +2,15 @@
 
     <lake>/_lake.json                                  format version
     <lake>/_lock                                       held with flock by the one running writer
-    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump
+    <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump; its first
+                                                       line has the digests of remote listings
     <lake>/_runs/<stage>/<dump>/<slice>.json           the run records: the only commits
     <lake>/<table>/dump=<dump>/slice=<nnnn>/<attempt>-part-<nnnnn>-<task>.parquet
     <lake>/<rejects|edits>/stage=<stage>/dump=...      the two tables that several stages write
+
+A record is outdated when a commit that it names as input is not there any more or has another key:
+an earlier stage ran under another configuration. No reader shows the files of an outdated record;
+they stay, because the same configuration makes them current again.
 
 Nothing here needs Spark: a notebook opens a lake with `curation.open(path)`, a worker writes with
 `TableWriter`. A reader opens exactly the files that the run records list.
@@ -20,8 +25,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -35,14 +41,16 @@ from curation.errors import (
     LakeReadOnly,
     LakeVersion,
     NotFound,
+    SlicesChanged,
 )
-from curation.ingest.listing import InputFile
+from curation.ingest.listing import InputFile, RemoteListing
 from curation.schemas import FORMAT_VERSION, TABLES
 
 WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
 STAGED_TABLES = ("rejects", "edits")  # written by several stages
 ROW_GROUP_ROWS = 20_000
 ROW_GROUP_BYTES = 64_000_000
+Place = tuple[str, str, str]  # stage, dump, slice
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,9 @@ class RunRecord:
     counts: Mapping[str, Mapping[str, int]]  # rejects by rule, records by type, ...
     files: tuple[FileEntry, ...]
     environment: Mapping[str, str] = field(default_factory=dict)  # decides nothing
+    # What servers said of remote input files when they were read: file ordinal -> the fields of
+    # curation.ingest.remote.Facts.
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def files_of(self, table: str) -> list[FileEntry]:
         """Return the committed files of a table."""
@@ -107,6 +118,7 @@ class Lake:
     def __init__(self, path: str | Path) -> None:
         """Open an existing lake. Raises LakeMissing, LakeCorrupt, or LakeVersion."""
         self.path = Path(path)
+        self._sources: dict[str, dict[str, Mapping[str, Any]]] = {}
         marker = self.path / "_lake.json"
         try:
             version = json.loads(marker.read_text())["format_version"]
@@ -130,13 +142,18 @@ class Lake:
         try:
             if not marker.exists():
                 path.mkdir(parents=True, exist_ok=True)
-                if any(path.iterdir()):
+                # A kill on the way to the marker leaves its unfinished file.
+                if any(not f.name.startswith(f".{marker.name}.") for f in path.iterdir()):
                     raise LakeCorrupt(
                         f"{path} holds files but is no lake; name an empty folder for the lake"
                     )
                 _write_atomically(marker, json.dumps({"format_version": FORMAT_VERSION}))
             with open(path / "_lock", "a"):
                 pass
+        except (FileExistsError, NotADirectoryError):
+            raise LakeCorrupt(
+                f"{path} or a parent of it is a file; name a folder for the lake"
+            ) from None
         except OSError as error:
             raise LakeReadOnly(
                 f"the lake at {path} cannot be written ({error.strerror}); "
@@ -151,8 +168,8 @@ class Lake:
     ) -> pads.Dataset:
         """Return the committed rows of a table as a pyarrow dataset.
 
-        Adds the columns dump and slice. Nothing is read until the dataset is scanned, so a lake of
-        any size opens at once; `.to_table(columns=[...])`, `.head(n)` and DuckDB read from it.
+        Adds the columns dump and slice, for rejects and edits also stage. Nothing is read until the
+        dataset is scanned; `.to_table(columns=[...])`, `.head(n)` and DuckDB read from it.
         """
         if name not in TABLES:
             raise NotFound(f"no table {name!r}; tables are {', '.join(sorted(TABLES))}")
@@ -163,19 +180,28 @@ class Lake:
             if (slice is None or f"/slice={slice}/" in f"/{entry.path}")
             and (stage is None or record.stage == stage)
         ]
-        if dump is not None and not any((self.path / "_runs").glob(f"*/{dump}")):
+        if dump is not None and not self._places(dump=dump):
             raise NotFound(f"dump {dump!r} is not in the lake {self.path}; it has {self.dumps()}")
-        schema = TABLES[name]
-        for column in ("dump", "slice"):
-            schema = schema.append(pa.field(column, pa.string()))
+        folders = pa.schema(
+            [
+                (folder, pa.string())
+                for folder in ("stage", "dump", "slice")
+                if folder != "stage" or name in STAGED_TABLES
+            ]
+        )
+        schema = pa.schema([*TABLES[name], *folders])
         if not paths:
             return pads.dataset(schema.empty_table())
-        partitioning = pads.partitioning(
-            pa.schema([("dump", pa.string()), ("slice", pa.string())]), flavor="hive"
-        )
-        return pads.dataset(
-            paths, schema=schema, partitioning=partitioning, partition_base_dir=str(self.path)
-        )
+        partitioning = pads.partitioning(folders, flavor="hive")
+        try:
+            return pads.dataset(
+                paths, schema=schema, partitioning=partitioning, partition_base_dir=str(self.path)
+            )
+        except FileNotFoundError as error:
+            raise LakeCorrupt(
+                f"a committed file of table {name} is gone ({error}); restore it, or delete the "
+                "run record under _runs that lists it, and the next run does its slice again"
+            ) from None
 
     def record(self, stage: str, dump: str, slice: str) -> RunRecord | None:
         """Return the commit of a stage and slice, None when there is none."""
@@ -190,34 +216,77 @@ class Lake:
             ) from None
 
     def records(self, stage: str | None = None, dump: str | None = None) -> list[RunRecord]:
-        """Return all commits, ordered by path."""
-        pattern = f"{stage or '*'}/{dump or '*'}/*.json"
-        found = []
-        for path in sorted((self.path / "_runs").glob(pattern)):
-            record = self.record(path.parent.parent.name, path.parent.name, path.stem)
-            if record is not None:
-                found.append(record)
-        return found
+        """Return all commits that are not outdated, ordered by path.
+
+        Cost: reads these records and, for whether they are outdated, all that they depend on.
+        """
+        read = cache(self.record)
+
+        @cache
+        def is_current(stage: str, dump: str, slice: str) -> bool:
+            record = read(stage, dump, slice)
+            return record is not None and all(
+                (source := read(*place)) is not None and source.key == key and is_current(*place)
+                for place, key in ((name.split("/"), key) for name, key in record.inputs.items())
+                # A release never changes, whatever becomes of the lake.
+                if stage != "release"
+            )
+
+        places = self._places(stage, dump)
+        return [record for at in places if is_current(*at) and (record := read(*at)) is not None]
 
     def dumps(self) -> list[str]:
         """Return the dumps frozen in this lake, in their order."""
-        ordinals = {}
-        for path in (self.path / "_inputs").glob("*.jsonl"):
-            dump, ordinal, _ = _read_inputs(path)
-            ordinals[ordinal] = dump
+        ordinals = self._ordinals()
         return [ordinals[ordinal] for ordinal in sorted(ordinals)]
+
+    def dump_at(self, ordinal: int) -> str:
+        """Return the dump with this ordinal, as it stands in a doc_id; raises NotFound."""
+        ordinals = self._ordinals()
+        if ordinal not in ordinals:
+            raise NotFound(f"the lake {self.path} has no dump number {ordinal}: {ordinals}")
+        return ordinals[ordinal]
 
     def inputs(self, dump: str) -> list[InputFile]:
         """Return the frozen input files of a dump, empty when none are frozen."""
-        path = self.path / "_inputs" / f"{dump}.jsonl"
-        if not path.exists():
-            return []
-        return _read_inputs(path)[2]
+        frozen = self._frozen(dump)
+        return list(frozen.files) if frozen else []
+
+    def listings(self, dump: str) -> dict[str, RemoteListing]:
+        """Return the frozen remote listings of a dump by URL, with the files that they named."""
+        frozen = self._frozen(dump)
+        if frozen is None:
+            return {}
+        paths = {file.ordinal: file.path for file in frozen.files}
+        return {
+            listing["url"]: RemoteListing(
+                listing["sha256"],
+                listing["base"],
+                tuple(
+                    sorted(
+                        paths[ordinal]
+                        for first, last in listing["ordinals"]
+                        for ordinal in range(first, last + 1)
+                    )
+                ),
+            )
+            for listing in frozen.listings
+        }
+
+    def sources(self, dump: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return what servers said of the remote files of a dump that are ingested, by ordinal.
+
+        Read once from all run records of ingest, then kept up with what this object commits.
+        """
+        if dump not in self._sources:
+            records = self.records("ingest", dump)
+            self._sources[dump] = {k: v for record in records for k, v in record.sources.items()}
+        return self._sources[dump]
 
     def check_order(self, dumps: Sequence[str]) -> None:
         """Raise DumpOrderChanged unless the frozen dumps are a subset in the same places."""
         for path in sorted((self.path / "_inputs").glob("*.jsonl")):
-            name, ordinal, _ = _read_inputs(path)
+            name, ordinal, *_ = _read_inputs(path, with_files=False)
             if ordinal >= len(dumps) or dumps[ordinal] != name:
                 now = dumps.index(name) if name in dumps else "nowhere"
                 raise DumpOrderChanged(
@@ -225,6 +294,16 @@ class Lake:
                     "configuration; dumps may only be appended, because earlier decisions depend "
                     "on their order: restore the order, or start a new lake"
                 )
+
+    def check_slices(self, dump: str, slice_files: int) -> None:
+        """Raise SlicesChanged unless a frozen dump was cut in slices of as many files."""
+        frozen = self._frozen(dump, with_files=False)
+        if frozen and frozen.slice_files != slice_files:
+            raise SlicesChanged(
+                f"ingest.slice_files is {slice_files}, but dump {dump} of the lake {self.path} has "
+                f"slices of {frozen.slice_files} files, which its commits name; restore "
+                f"ingest.slice_files = {frozen.slice_files}, or start a new lake"
+            )
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -253,9 +332,28 @@ class Lake:
             finally:
                 file.truncate(0)
 
-    def freeze_inputs(self, dump: str, ordinal: int, files: Sequence[InputFile]) -> None:
-        """Write the input listing of a dump."""
-        lines = [json.dumps({"dump": dump, "ordinal": ordinal})]
+    def freeze_inputs(
+        self,
+        dump: str,
+        ordinal: int,
+        slice_files: int,
+        files: Sequence[InputFile],
+        listings: Mapping[str, RemoteListing] | None = None,
+    ) -> None:
+        """Write the input listing of a dump, and which files its remote listings named."""
+        header: dict[str, Any] = {"dump": dump, "ordinal": ordinal, "slice_files": slice_files}
+        if listings:
+            ordinals = {file.path: file.ordinal for file in files}
+            header["listings"] = [
+                {
+                    "url": url,
+                    "base": listing.base,
+                    "sha256": listing.sha256,
+                    "ordinals": _ranges(sorted(ordinals[path] for path in listing.paths)),
+                }
+                for url, listing in listings.items()
+            ]
+        lines = [json.dumps(header)]
         lines += [json.dumps(asdict(file)) for file in files]
         folder = self.path / "_inputs"
         folder.mkdir(exist_ok=True)
@@ -266,23 +364,44 @@ class Lake:
         path = self._record_path(record.stage, record.dump, record.slice)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(path, record.to_json())
+        if record.sources and record.dump in self._sources:
+            self._sources[record.dump].update(record.sources)
         for folder in self._folders(record):
             _remove_unlisted(self.path, folder, {entry.path for entry in record.files})
 
     def gc(self) -> list[str]:
         """Remove every file that no run record lists; return their paths. Holds no lock itself."""
-        listed = {entry.path for record in self.records() for entry in record.files}
+        records = [record for place in self._places() if (record := self.record(*place))]
+        listed = {entry.path for record in records for entry in record.files}
         removed = []
         for table in TABLES:
             if (self.path / table).exists():
                 removed += _remove_unlisted(self.path, self.path / table, listed)
         for path in sorted((self.path / "_work").glob("*")):
             removed += _remove_unlisted(self.path, path, set())
+        for path in sorted(self.path.glob("_*/**/.*.json*")):  # of a kill during a commit
+            path.unlink()
+            removed.append(str(path.relative_to(self.path)))
         return removed
 
     def work_folder(self, attempt: str) -> Path:
         """Return a folder for the state of one attempt; `gc` removes what is left in it."""
         return self.path / "_work" / attempt
+
+    def _ordinals(self) -> dict[int, str]:
+        """Return the frozen dumps by ordinal; a dump may be frozen before those listed before."""
+        paths = (self.path / "_inputs").glob("*.jsonl")
+        frozen = [_read_inputs(path, with_files=False) for path in paths]
+        return {dump.ordinal: dump.name for dump in frozen}
+
+    def _frozen(self, dump: str, with_files: bool = True) -> "_Frozen | None":
+        path = self.path / "_inputs" / f"{dump}.jsonl"
+        return _read_inputs(path, with_files) if path.exists() else None
+
+    def _places(self, stage: str | None = None, dump: str | None = None) -> list[Place]:
+        """Return stage, dump and slice of every commit, outdated ones too, ordered by path."""
+        paths = sorted((self.path / "_runs").glob(f"{stage or '*'}/{dump or '*'}/*.json"))
+        return [(path.parent.parent.name, path.parent.name, path.stem) for path in paths]
 
     def _record_path(self, stage: str, dump: str, slice: str) -> Path:
         return self.path / "_runs" / stage / dump / f"{slice}.json"
@@ -363,6 +482,8 @@ class TableWriter:
         assert self._writer is not None
         self._writer.close()
         path = self._lake / self.path
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())  # a record must not outlive a file that it lists
         rows = pq.read_metadata(path).num_rows
         return FileEntry(
             self.table, str(self.path), rows, path.stat().st_size, self._first, self._last
@@ -382,13 +503,42 @@ class TableWriter:
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
 
 
-def _read_inputs(path: Path) -> tuple[str, int, list[InputFile]]:
-    """Return the name, the ordinal and the files of a frozen dump."""
+class _Frozen(NamedTuple):
+    """A dump as it was at first sight."""
+
+    name: str
+    ordinal: int
+    slice_files: int
+    files: Sequence[InputFile]
+    listings: Sequence[Mapping[str, Any]]
+
+
+def _read_inputs(path: Path, with_files: bool = True) -> _Frozen:
+    """Read a listing, or its header alone: a dump has up to 100,000 files."""
     try:
-        header, *files = [json.loads(line) for line in path.read_text().splitlines()]
-        return header["dump"], header["ordinal"], [InputFile(**line) for line in files]
-    except (ValueError, KeyError, TypeError):
+        with open(path, encoding="utf-8") as lines:
+            header = json.loads(next(lines))
+            files = [json.loads(line) for line in lines] if with_files else []
+        return _Frozen(
+            header["dump"],
+            header["ordinal"],
+            header["slice_files"],
+            [InputFile(**line) for line in files],
+            header.get("listings", []),
+        )
+    except (ValueError, KeyError, TypeError, StopIteration):
         raise LakeCorrupt(f"{path} is damaged; restore it from a backup of the lake") from None
+
+
+def _ranges(ordinals: Sequence[int]) -> list[list[int]]:
+    """Return ascending numbers as [first, last] of each run without a gap."""
+    runs: list[list[int]] = []
+    for ordinal in ordinals:
+        if runs and ordinal == runs[-1][1] + 1:
+            runs[-1][1] = ordinal
+        else:
+            runs.append([ordinal, ordinal])
+    return runs
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from curation.identity import origin
 
 FUNNEL_STAGES = ("ingest", "dedup", "filter", "encode")
 """The stages that documents can leave."""
+MAX_EXCERPT_CHARS = 60  # of the text of an edit: a line of a terminal
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def why(lake: Lake, wanted: str) -> list[History]:
 
 def _history(lake: Lake, doc_id: int) -> History:
     place = origin(doc_id)
-    dump = lake.dumps()[place.dump]
+    dump = lake.dump_at(place.dump)
 
     def rows(table: str) -> list[dict[str, Any]]:
         matches = pc.field("doc_id") == doc_id
@@ -134,7 +135,7 @@ def _history(lake: Lake, doc_id: int) -> History:
         if reject["stage"] == "filter":
             decisions.append(("filter", _rejection(reject)))
     for kept in rows("kept"):
-        edits = rows("edits")
+        edits = sorted(rows("edits"), key=lambda edit: int(edit["start"]))
         cut = sum(edit["end"] - edit["start"] for edit in edits)
         decisions.append(
             (
@@ -143,6 +144,7 @@ def _history(lake: Lake, doc_id: int) -> History:
                 f"{len(edits)} spans cut ({cut} bytes)",
             )
         )
+        decisions += [(edit["stage"], _edit(edit, documents[0]["text"])) for edit in edits]
     for tokens in rows("tokens"):
         decisions.append(("encode", f"{tokens['num_tokens']} tokens"))
     for release in lake.records("release"):
@@ -158,6 +160,15 @@ def _rejection(reject: Mapping[str, Any]) -> str:
         why += f" (bound {reject['threshold']})"
     more = [rule for rule in reject["rules"] or () if rule != reject["rule"]]
     return why + (f"; also {', '.join(more)}" if more else "")
+
+
+def _edit(edit: Mapping[str, Any], text: str) -> str:
+    span = text.encode()[edit["start"] : edit["end"]].decode("utf-8", "replace")
+    shown = " ".join(span.split())
+    if len(shown) > MAX_EXCERPT_CHARS:
+        shown = shown[:MAX_EXCERPT_CHARS] + "..."
+    became = f"replaced by {edit['replacement']!r}" if edit["replacement"] else "cut"
+    return f"bytes {edit['start']} to {edit['end']} {became}: {shown}"
 
 
 def _duplicate(lake: Lake, row: Mapping[str, Any]) -> str:

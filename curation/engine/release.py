@@ -8,6 +8,7 @@ by hash find where each budget ends; every copy of a document goes to the shard 
 one task writes a whole shard, in order of the hash. So the bytes do not depend on the cluster.
 """
 
+import glob
 import itertools
 import os
 import shutil
@@ -32,9 +33,9 @@ from curation.engine.lake import WHOLE_DUMP, Lake, RunRecord, TableWriter
 from curation.engine.run import Reporter, Silence, release_unit
 from curation.engine.stages import Unit, digest, plan
 from curation.engine.tasks import Context, Outcome, sorted_runs
-from curation.errors import ConservationError, LakeCorrupt, NotCommitted
+from curation.errors import ConservationError, LakeCorrupt, NotCommitted, NotFound
 from curation.remix import mixture
-from curation.schemas import spark_ddl
+from curation.schemas import DUPLICATES, TOKENS, spark_ddl
 from curation.tokens import shards
 from curation.tokens import tokenizer as tokenizers
 
@@ -90,7 +91,13 @@ def make_release(config: Config, name: str, *, reporter: Reporter | None = None)
 def _existing(
     folder: Path, name: str, release: ReleaseConfig, lake_keys: Mapping[str, str]
 ) -> shards.Manifest:
-    manifest = shards.read_manifest(folder)
+    try:
+        manifest = shards.read_manifest(folder)
+    except NotFound:
+        raise LakeCorrupt(
+            f"{folder} exists, but holds no manifest, so it is no release; delete it, or choose "
+            "another name"
+        ) from None
     if manifest.lake_keys != {**lake_keys, "release": digest(_settings(release))}:
         raise LakeCorrupt(
             f"{folder} holds a release made from another state of the lake or other settings; "
@@ -121,7 +128,8 @@ def _make(
         raise NotCommitted(
             "the lake holds no tokens: every document was rejected; see curation show"
         )
-    tokens = session.read.parquet(*[str(lake.path / entry.path) for entry in entries])
+    paths = [str(lake.path / entry.path) for entry in entries]
+    tokens = spark.parquet(session, TOKENS, paths)
     slim = tokens.select("doc_id", "domain", "num_tokens").where(
         F.col("domain").isin(list(release.shares))
     )
@@ -131,6 +139,8 @@ def _make(
     outcome = _write_mixture(session, lake, slim, cuts, release, context)
 
     tokenizer = tokenizers.load(models.resolve(config.encode.tokenizer))
+    for dead in folder.parent.glob(f".{glob.escape(folder.name)}.*"):  # killed; we hold the lock
+        shutil.rmtree(dead)
     unfinished = folder.with_name(f".{folder.name}.{attempt}")
     unfinished.mkdir(parents=True)
     try:
@@ -289,7 +299,8 @@ def _write_mixture(
     entries = [e for record in lake.records("dedup") for e in record.files_of("duplicates")]
     paths = [str(lake.path / entry.path) for entry in entries]
     if paths:
-        named = session.read.parquet(*paths).groupBy(F.col("twin_id").alias("doc_id")).count()
+        named = spark.parquet(session, DUPLICATES, paths)
+        named = named.groupBy(F.col("twin_id").alias("doc_id")).count()
         slim = slim.join(named, on="doc_id", how="left")
     else:
         slim = slim.withColumn("count", F.lit(None).cast("bigint"))

@@ -173,10 +173,16 @@ class Reason:
 
 
 def _facts(lake: Lake, flow: Funnel) -> list[Fact]:
-    files = [file for dump in flow.dumps for file in lake.inputs(dump)]
+    sizes = [
+        lake.sources(dump).get(str(file.ordinal), {}).get("size")
+        if file.size is None
+        else file.size
+        for dump in flow.dumps
+        for file in lake.inputs(dump)
+    ]
     facts = [
         Fact(_num(len(flow.dumps)), "dumps"),
-        Fact(_num(len(files)), "input files", _size(sum(file.size for file in files))),
+        Fact(_num(len(sizes)), "input files", _size(sum(size or 0 for size in sizes))),
     ]
     ingest, encode = flow.total("ingest"), flow.total("encode")
     if ingest:

@@ -6,7 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,7 @@ from curation.engine.stages import (
     dumps_in_scope,
     plan,
     present_inputs,
+    present_listings,
     slice_inputs,
 )
 from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
@@ -95,17 +96,15 @@ def run(
     """
     reporter = reporter or Silence()
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-    lake = open_or_none(config.lake)
-    units = plan(config, lake, selection.dumps, selection.first, selection.last)
-    if lake is not None and all(unit.committed for unit in units):
+    units = runnable(config, selection)
+    if all(unit.committed for unit in units):
         reporter.planned(units)
-        return lake
+        return Lake(config.lake)
     lake = Lake.create(config.lake)
     with lake.lock():
         _freeze(config, lake, selection.dumps)
-        units = plan(config, lake, selection.dumps, selection.first, selection.last)
+        units = runnable(config, selection)
         reporter.planned(units)
-        _check_inputs(config, lake, units)
         for unit in units:
             if unit.committed:
                 continue
@@ -119,6 +118,24 @@ def run(
             lake.commit(record)
             reporter.committed(unit, record)
     return lake
+
+
+def runnable(config: Config, selection: Selection) -> list[Unit]:
+    """Return the plan of a selection; raises NotCommitted where it needs what has not run."""
+    lake = open_or_none(config.lake)
+    units = plan(config, lake, selection.dumps, selection.first, selection.last)
+    planned = {unit.name for unit in units}
+    for unit in units:
+        for name, key in unit.inputs.items():
+            stage, dump, slice = name.split("/")
+            record = lake.record(stage, dump, slice) if lake else None
+            if name not in planned and (record is None or record.key != key):
+                state = "has not run" if record is None else "ran with another configuration"
+                raise NotCommitted(
+                    f"{unit.name} needs {name}, which {state}; run first: "
+                    f"curation run CONFIG --dump {dump} --to {stage}"
+                )
+    return units
 
 
 def release_unit(name: str, settings: Mapping[str, Any], lake_keys: Mapping[str, str]) -> Unit:
@@ -136,24 +153,10 @@ def _freeze(config: Config, lake: Lake, dumps: Sequence[str]) -> None:
     for ordinal, dump in enumerate(config.dumps):
         if dumps and dump.name not in dumps:
             continue
-        files = present_inputs(config, lake, dump.name)
-        if files != lake.inputs(dump.name):
-            lake.freeze_inputs(dump.name, ordinal, files)
-
-
-def _check_inputs(config: Config, lake: Lake, units: Sequence[Unit]) -> None:
-    """Raise NotCommitted if a unit needs another that is neither committed nor in the plan."""
-    planned = {unit.name for unit in units}
-    for unit in units:
-        for name, key in unit.inputs.items():
-            stage, dump, slice = name.split("/")
-            record = lake.record(stage, dump, slice)
-            if name not in planned and (record is None or record.key != key):
-                state = "has not run" if record is None else "ran with another configuration"
-                raise NotCommitted(
-                    f"{unit.name} needs {name}, which {state}; run first: "
-                    f"curation run CONFIG --dump {dump} --to {stage}"
-                )
+        listings = present_listings(config, lake, dump.name)
+        files = present_inputs(config, lake, dump.name, listings)
+        if files != lake.inputs(dump.name) or listings != lake.listings(dump.name):
+            lake.freeze_inputs(dump.name, ordinal, config.ingest.slice_files, files, listings)
 
 
 def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> RunRecord:
@@ -201,6 +204,7 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
             "pyarrow": pa.__version__,
             "master": session.sparkContext.master or "",
         },
+        sources=dict(sorted(outcome.sources.items(), key=lambda item: int(item[0]))),
     )
 
 
@@ -234,9 +238,14 @@ def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) ->
         [(file.ordinal, file.path) for file in group]
         for group in group_files(files, config.engine.group_bytes)
     ]
+    has_remote = any(file.size is None for file in files)
+    known = lake.sources(unit.dump) if has_remote else {}
+    numbers = [str(file.ordinal) for file in files]
     return (
         session.read.format("warc")
         .option("groups", json.dumps(groups))
+        .option("known", json.dumps({n: known[n] for n in numbers if n in known}))
+        .option("remote", json.dumps(asdict(config.remote)))
         .option("contents", format)
         .option("max_record_bytes", str(config.ingest.max_record_bytes))
         .option("summary", "true")
@@ -247,7 +256,9 @@ def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) ->
 def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[InputFile]]:
     """Group neighbouring files until a group has `group_bytes`: a task reads and writes one group.
 
-    Depends on the frozen listing alone, so a part holds the same files on any cluster.
+    A remote file, whose size is not known beforehand, is a group of its own; archives of Common
+    Crawl are larger than a group anyway. Depends on the frozen listing alone, so a part holds the
+    same files on any cluster.
     """
     groups: list[list[InputFile]] = []
     size = group_bytes
@@ -256,7 +267,7 @@ def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[Input
             groups.append([])
             size = 0
         groups[-1].append(file)
-        size += file.size
+        size += group_bytes if file.size is None else file.size
     return groups
 
 

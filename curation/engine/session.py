@@ -9,19 +9,23 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from curation import errors
 from curation.engine.tasks import OUTCOME_DDL, Outcome
-from curation.errors import CurationError, PrerequisiteMissing
+from curation.errors import CurationError, PrerequisiteMissing, StageStopped
+from curation.schemas import spark_ddl
 from udfs.sources import WarcDataSource
 
 SEMANTIC = {
@@ -53,6 +57,9 @@ def start(app_name: str = "curation") -> SparkSession:
     if not _submitted():
         for key, value in _local_resources().items():
             builder = builder.config(key, value)
+    # py4j logs the trace of every interrupted call, to the root logger; what matters is raised.
+    logging.getLogger().addFilter(_is_not_of_py4j)
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         with contextlib.nullcontext() if _submitted() else _stderr_to_log():
             session = builder.getOrCreate()
@@ -64,9 +71,16 @@ def start(app_name: str = "curation") -> SparkSession:
                 f"`curation doctor` tells more, and so does {log_path()}"
             ) from None
         raise
+    if threading.current_thread() is threading.main_thread():
+        # Spark's handler of Ctrl-C calls the JVM in the middle of a call, and traces are printed.
+        signal.signal(signal.SIGINT, interrupt)
     session.sparkContext.setLogLevel("ERROR")
     session.dataSource.register(WarcDataSource)
     return session
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return record.module != "java_gateway"
 
 
 def log_path() -> str:
@@ -86,13 +100,22 @@ def described(session: SparkSession, description: str, progress: Progress) -> It
     poller.start()
     try:
         yield
-    except PySparkException as error:
-        raise _of_user(error) or error from None
+    except KeyboardInterrupt:
+        context.cancelJobGroup(description)
+        raise
+    except (PySparkException, Py4JError) as error:
+        raise _of_user(error) or _stopped(description, error) from None
     finally:
         done.set()
         poller.join()
         for key in ("spark.jobGroup.id", "spark.job.description"):
             context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
+
+
+def parquet(session: SparkSession, schema: pa.Schema, paths: Sequence[str]) -> DataFrame:
+    """Read Parquet files of a known schema; Spark would take brackets in a path for a pattern."""
+    escaped = [re.sub(r"([\\\[\]{}*?])", r"\\\1", path) for path in paths]
+    return session.read.schema(spark_ddl(schema)).parquet(*escaped)
 
 
 def outcome_of(rows: DataFrame, worker: Callable[..., Iterator[pa.RecordBatch]]) -> Outcome:
@@ -103,13 +126,25 @@ def outcome_of(rows: DataFrame, worker: Callable[..., Iterator[pa.RecordBatch]])
     return outcome
 
 
-def _of_user(error: PySparkException) -> CurationError | None:
+def _of_user(error: Exception) -> CurationError | None:
     """Return the error of ours that a worker raised and Spark wrapped in its own, if any."""
     for match in re.finditer(r"^curation\.errors\.(\w+): (.*)$", str(error), re.MULTILINE):
         kind = getattr(errors, match.group(1), None)
         if isinstance(kind, type) and issubclass(kind, CurationError):
             return kind(match.group(2))
     return None
+
+
+def _stopped(description: str, error: Exception) -> StageStopped:
+    """Return what stopped a job in one line: of a worker's trace, or of the JVM's, the cause."""
+    causes = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*)$", str(error), re.MULTILINE)
+    inner = [f"{kind}: {text}" for kind, text in causes if not kind.startswith("PySpark")]
+    cause = inner[-1] if inner else str(error).strip().partition("\n")[0] or "the JVM ended"
+    where = "the log of the driver" if _submitted() else log_path()
+    return StageStopped(
+        f"{description} stopped: {cause}; nothing of it was committed. Mend the cause and run the "
+        f"same command again; all that Spark said is in {where}"
+    )
 
 
 def _poll(session: SparkSession, group: str, progress: Progress, done: threading.Event) -> None:
@@ -155,8 +190,13 @@ def _local_resources() -> dict[str, str]:
 
 
 def _cache_dir(name: str) -> str:
+    """Return a folder for what may be lost; in the temporary folder where home is read-only."""
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curation" / name
-    base.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        base.mkdir(parents=True, exist_ok=True)
+    if not os.access(base, os.W_OK):
+        base = Path(tempfile.gettempdir(), f"curation-{os.getuid()}", name)
+        base.mkdir(parents=True, exist_ok=True)
     return str(base)
 
 

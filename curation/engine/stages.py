@@ -17,7 +17,14 @@ from curation.config import Config
 from curation.dedup import minhash
 from curation.engine.lake import WHOLE_DUMP, Lake
 from curation.errors import ConfigError
-from curation.ingest.listing import InputFile, freeze, list_inputs
+from curation.ingest.listing import (
+    InputFile,
+    RemoteListing,
+    freeze,
+    is_remote_listing,
+    list_inputs,
+    read_remote_listing,
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,10 @@ class Unit:
 
 
 def _ingest_packages(config: Config) -> Sequence[str]:
-    engines = {"trafilatura": ("trafilatura", "lxml", "justext"), "resiliparse": ("resiliparse",)}
-    return ("fastwarc", "resiliparse", "fasttext-predict", *engines[config.ingest.extractor])
+    is_resiliparse = config.ingest.extractor == "resiliparse"
+    engine = ("resiliparse",) if is_resiliparse else ("trafilatura", "lxml", "justext")
+    readers = ("fastwarc", "warcio", "zlib-ng")
+    return (*readers, "resiliparse", "chardet", "fasttext-predict", *engine)
 
 
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
@@ -69,6 +78,8 @@ def _dedup_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.dedup)
     for speed_only in ("max_rounds", "prefix_documents"):
         del settings[speed_only]
+    if config.dedup.scope != "window":
+        del settings["window"]
     return settings
 
 
@@ -89,7 +100,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=2,
+            version=3,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
@@ -156,7 +167,8 @@ def plan(
     """Return every unit of the chosen dumps and stages, in the order in which they run.
 
     `lake` is None where none exists yet. Raises ConfigError for an unknown dump or stage, input
-    errors for vanished or changed files. Cost: one stat of every input file.
+    errors for vanished or changed files. Cost: one stat of every local input file, one request for
+    every remote listing that is not frozen yet; for what is frozen no network is needed.
     """
     chosen = _stage_range(first, last)
     for dump in dumps:
@@ -181,11 +193,36 @@ def dumps_in_scope(config: Config, dump: str) -> list[str]:
     return names[first[config.dedup.scope] : ordinal]
 
 
-def present_inputs(config: Config, lake: Lake | None, dump: str) -> list[InputFile]:
-    """Return the input files of a dump: the frozen ones, checked, and the new ones after them."""
+def present_inputs(
+    config: Config,
+    lake: Lake | None,
+    dump: str,
+    listings: Mapping[str, RemoteListing] | None = None,
+) -> list[InputFile]:
+    """Return the input files of a dump: the frozen ones, checked, and the new ones after them.
+
+    `listings` are what `present_listings` returns, which is asked for when they are not given.
+    """
     declared = next(d for d in config.dumps if d.name == dump)
-    seen = list_inputs(declared.inputs, declared.format)
+    if lake is not None:
+        lake.check_slices(dump, config.ingest.slice_files)
+    if listings is None:
+        listings = present_listings(config, lake, dump)
+    seen = list_inputs(declared.inputs, declared.format, base=declared.base, listings=listings)
     return freeze(lake.inputs(dump) if lake is not None else [], seen)
+
+
+def present_listings(config: Config, lake: Lake | None, dump: str) -> dict[str, RemoteListing]:
+    """Return the remote listings of a dump by URL: as they are frozen, and the new ones fetched."""
+    declared = next(d for d in config.dumps if d.name == dump)
+    entries = [entry for entry in declared.inputs if is_remote_listing(entry)]
+    known = lake.listings(dump) if lake is not None and entries else {}
+    return {
+        entry: known[entry]
+        if entry in known and known[entry].base == declared.base
+        else read_remote_listing(entry, declared.base, config.remote)
+        for entry in entries
+    }
 
 
 def slice_inputs(config: Config, files: Sequence[InputFile], slice: str) -> list[InputFile]:

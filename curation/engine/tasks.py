@@ -56,6 +56,7 @@ class Outcome:
     num_bytes: Counter[str] = field(default_factory=Counter)  # of text: in, kept, removed
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     files: list[FileEntry] = field(default_factory=list)
+    sources: dict[str, Any] = field(default_factory=dict)  # see RunRecord
 
     def count(self, what: str, names: Mapping[str, int]) -> None:
         """Add counts under a heading, for example rejects by rule."""
@@ -68,6 +69,7 @@ class Outcome:
         for what, names in other.counts.items():
             self.count(what, names)
         self.files += other.files
+        self.sources.update(other.sources)
 
     def to_json(self) -> str:
         """Return the outcome as a worker sends it."""
@@ -87,6 +89,7 @@ class Outcome:
             Counter(values["num_bytes"]),
             {what: Counter(names) for what, names in values["counts"].items()},
             [FileEntry(**entry) for entry in values["files"]],
+            values["sources"],
         )
 
 
@@ -134,8 +137,11 @@ def ingest_records(
         if records.num_rows == 0:
             continue
         is_summary = pc.is_valid(records["num_other"])
-        for row in records.filter(is_summary).select(["record_type", "num_other"]).to_pylist():
-            outcome.count("records", {row["record_type"]: row["num_other"]})
+        for row in records.filter(is_summary).to_pylist():
+            if row["metadata"] is not None:
+                outcome.sources[str(row["file_ordinal"])] = json.loads(row["metadata"])
+            else:
+                outcome.count("records", {row["record_type"]: row["num_other"]})
         records = records.filter(pc.invert(is_summary))
         if records.num_rows == 0:
             continue
@@ -196,7 +202,10 @@ def _ingest_batch(
     pages = records.filter(pa.array(alive))
     page = _extract(pages, settings)
     text = decision.spread(page.field("text"), alive)
-    title = decision.spread(page.field("title"), alive)
+    stated = {
+        name: decision.spread(page.field(name), alive)
+        for name in ("title", "author", "published_at")
+    }
     extraction_error = decision.spread(page.field("error"), alive)
     num_bytes = pc.fill_null(pc.binary_length(text), 0).cast(pa.int64())
     decision.reject(pc.is_valid(extraction_error), extraction_error)
@@ -231,7 +240,7 @@ def _ingest_batch(
             "crawled_at": records["date"],
             "lang": lang,
             "lang_score": score,
-            "title": title,
+            **stated,
             "text": text,
             "num_bytes": num_bytes,
             "archive": records["archive"],
@@ -241,7 +250,7 @@ def _ingest_batch(
         }
     )
     kept = rows.filter(pa.array(decision.alive)).select(DOCUMENTS.names)
-    return kept, decision.rejects(rows, context.stage)
+    return kept, decision.rejects(rows)
 
 
 def _extract(pages: pa.RecordBatch, settings: Any) -> pa.StructArray:
@@ -291,13 +300,12 @@ class _Decision:
         places[alive] = np.arange(int(alive.sum()))
         return values.take(pa.array(places, mask=places < 0))
 
-    def rejects(self, rows: pa.Table, stage: str) -> pa.Table:
+    def rejects(self, rows: pa.Table) -> pa.Table:
         """Return the ledger rows of everything rejected."""
         gone = pa.array(~self.alive)
         rule = pa.array(self._rule, pa.string()).filter(gone)
         return ledger(
             rows.filter(gone),
-            stage,
             rule,
             [[name] for name in rule.to_pylist()],
             pa.array(self._value, pa.string()).filter(gone),
@@ -305,15 +313,12 @@ class _Decision:
         )
 
 
-def ledger(
-    rows: pa.Table, stage: str, rule: Any, rules: Any, value: Any, threshold: Any
-) -> pa.Table:
+def ledger(rows: pa.Table, rule: Any, rules: Any, value: Any, threshold: Any) -> pa.Table:
     """Return rejects rows of documents that left the flow."""
     columns = {name: rows[name] for name in ("doc_id", "url", "host", "archive", "offset")}
     return pa.table(
         [
             *columns.values(),
-            pa.array([stage] * rows.num_rows, pa.string()),
             rule,
             pa.array(rules, pa.list_(pa.string())),
             value,
@@ -429,7 +434,6 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         gone = pc.or_(is_blocked, is_failed)
         rejected = ledger(
             rows.filter(gone),
-            context.stage,
             pc.coalesce(blocked.field("rule"), failed.field("rule")).filter(gone),
             _prepend(blocked.field("rule"), failed.field("rules")).filter(gone),
             pc.coalesce(blocked.field("value"), failed.field("value").cast(pa.string())).filter(
@@ -459,7 +463,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         )
         writers.write("kept", kept)
         writers.write("rejects", rejected)
-        writers.write("edits", _edit_rows(kept_rows["doc_id"], cuts, context.stage))
+        writers.write("edits", _edit_rows(kept_rows["doc_id"], cuts))
         outcome.rows["in"] += measured.num_rows
         size = pc.sum(rows["num_bytes"]).as_py()
         size_kept = pc.sum(kept["num_bytes"]).as_py() or 0
@@ -496,14 +500,13 @@ def _cut(measured: pa.Table, unit: str, enabled: bool) -> pa.ChunkedArray | pa.A
     return pa.array(np.zeros(measured.num_rows, np.int64))
 
 
-def _edit_rows(doc_id: pa.ChunkedArray, cuts: pa.Array, stage: str) -> pa.Table:
+def _edit_rows(doc_id: pa.ChunkedArray, cuts: pa.Array) -> pa.Table:
     """Flatten spans to rows of `edits`."""
     parents = pc.list_parent_indices(cuts)
     spans = pc.list_flatten(cuts)
     return pa.table(
         {
             "doc_id": doc_id.combine_chunks().take(parents),
-            "stage": pa.array([stage] * len(spans), pa.string()),
             "start": spans.field("start"),
             "end": spans.field("end"),
             "replacement": pa.array([""] * len(spans), pa.string()),

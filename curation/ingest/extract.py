@@ -1,16 +1,19 @@
-"""HTML payloads -> title and main text, or the reason why there is none."""
+"""HTML payloads -> title, author, date and main text, or the reason why there is no text."""
 
 import codecs
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import trafilatura
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import detect_encoding, detect_mime, map_encoding_to_html5
+from resiliparse.parse.encoding import detect_mime
 from resiliparse.parse.html import HTMLTree
+
+from curation.ingest import charset as charsets
+from curation.ingest import formulas, metadata
 
 # Common Crawl cuts pages at 1 MiB, since 2025 at 5 MiB; the largest of 880 manual pages has 60 kB.
 MAX_HTML_BYTES = 8 << 20
@@ -22,7 +25,6 @@ SNIFFED_TYPES = frozenset(
     | {"application/octet-stream"}
 )
 SNIFF_BYTES = 4096
-META_BYTES = 1024  # the HTML standard looks for <meta charset> this far
 # Share of control and replacement characters from which a payload is no text. Real pages in a
 # wrongly declared encoding stay far below; random bytes are above 0.5.
 MAX_JUNK = 0.02
@@ -32,22 +34,41 @@ MAX_JUNK = 0.02
 MAX_DEPTH = 2_000
 NESTING_TAG = re.compile(r"<(/?)(?:div|article)\b", re.I)
 
-BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+# Left out of pages and texts: control characters but white space, and code points that are none.
+CONTROLS = re.compile(
+    r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff\ud800-\udfff]"
 )
-META_CHARSET = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]+)", re.I)
-# Supersets that browsers read too, under the narrower name that pages declare.
-SUPERSETS = {"gbk": "gb18030", "gb2312": "gb18030", "big5": "big5hkscs", "euc_kr": "cp949"}
-
-LINE_BREAKS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")
 JUNK = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]")
-TRAILING_SPACE = re.compile(r"[^\S\n]+(?=\n|\Z)")
+ASCII_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\x0b\x0c\r")) + b"\x7f"
+# Texts only. Invisible hints where a word may be broken (soft hyphen, zero-width space, word
+# joiner) cut words in two; the joiners of Persian, Indic scripts and emoji belong to their letters.
+REPLACED = (
+    (("\r\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"), "\n"),
+    (("\xa0", "\u2007", "\u202f"), " "),  # no-break spaces
+    (("\xad", "\u200b", "\u2060"), ""),
+)
+UNUSUAL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\xa0\xad\u2007\u200b\u2028\u2029\u202f\u2060"
+    r"\ufdd0-\ufdef\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 BLANK_LINES = re.compile(r"\n{3,}")
 
-TEXT_TYPE = pa.struct([("title", pa.string()), ("text", pa.string()), ("error", pa.string())])
+PRE = re.compile(r"<(/?)pre\b[^<>]*>", re.I)
+INLINE = re.compile(r"</?(?:span|font)\b[^<>]*>", re.I)
+BLANK_LINE = re.compile(r"(?<=\n)[^\S\n]*(?=\n)")
+JOINER = re.compile("(\u200c|&zwnj;|&#8204;|&#x200c;)|\u200d|&zwj;|&#8205;|&#x200d;", re.I)
+RUNES = range(0x16A0, 0x16EB)  # letters that hardly any page holds
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+TEXT_TYPE = pa.struct(
+    [
+        ("title", pa.string()),
+        ("author", pa.string()),
+        ("published_at", TIMESTAMP),
+        ("text", pa.string()),
+        ("error", pa.string()),
+    ]
+)
 
 # What trafilatura would log about a page is in the error column.
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
@@ -61,20 +82,19 @@ def extract(
     engine: str = "trafilatura",
     max_html_bytes: int = MAX_HTML_BYTES,
 ) -> pa.StructArray:
-    """Return struct{title, text, error} of HTML payloads: title and main text, or a reason.
+    """Return struct TEXT_TYPE of HTML payloads: what a page states and its main text, or a reason.
 
     payload is binary, charset and content_type (both may be null) come from the HTTP header; a null
     payload gives null. error is null or one of: `not_html` (by declared type, by the bytes, or by
     too many control characters), `too_large` (above max_html_bytes), `undecodable`, `no_text`
     (nothing that is main text), `parser_error:<class of the exception>` (TooDeep: see MAX_DEPTH).
-    text is null with an error; it uses "\\n", has no trailing spaces, no control characters and no
-    more than one blank line in a row.
+    text is null with an error; see `normalise` for its characters. Formulas stand in it as TeX (see
+    `formulas`), code keeps its lines and indentation. title, author and published_at (UTC) are what
+    the markup states, null where it does not (see `metadata`). Encodings: see `charset.decode`.
 
-    The encoding is the byte order mark's, else the header's, else that of <meta>, else a detected
-    one: the first of them that decodes the bytes without error.
-
-    engine: `trafilatura` (more accurate; 20 to 60 pages/s/core) or `resiliparse` (10 times faster).
-    Pages do not influence each other. Never raises for a payload.
+    engine: a name in ENGINES. `resiliparse` is 9 to 13 times as fast as `trafilatura`, the most
+    accurate; `trafilatura_precision` drops more in doubt, `trafilatura_fast` tries no second
+    algorithm. Pages do not influence each other. Never raises for a payload.
     """
     parse = ENGINES[engine]
     results = [
@@ -87,10 +107,10 @@ def extract(
 
 
 def plain_text(payload: pa.Array) -> pa.StructArray:
-    """Return struct{title, text, error} of UTF-8 payloads that are text already.
+    """Return struct TEXT_TYPE of UTF-8 payloads that are text already.
 
-    Line ends, spaces and control characters are treated as in `extract`; title is null; error is
-    `undecodable` or `no_text`. Null gives null.
+    Line ends, spaces and control characters are treated as in `extract`; nothing is stated; error
+    is `undecodable` or `no_text`. Null gives null.
     """
     return _struct(
         [None if octets is None else _plain_one(octets) for octets in payload.to_pylist()]
@@ -99,119 +119,135 @@ def plain_text(payload: pa.Array) -> pa.StructArray:
 
 def normalise(text: str) -> str:
     """Return a text with "\\n" as its only control beside tab, no trailing space, no more than one
-    blank line in a row, and no blank line at either end."""
-    text = CONTROLS.sub("", LINE_BREAKS.sub("\n", text))
-    return BLANK_LINES.sub("\n\n", TRAILING_SPACE.sub("", text)).strip("\n")
+    blank line in a row, and no blank line at either end.
+
+    No-break spaces become spaces; soft hyphens, zero-width spaces and word joiners go, zero-width
+    joiners and non-joiners stay. Linear, and a projection.
+    """
+    if UNUSUAL.search(text):
+        for characters, replacement in REPLACED:
+            for character in characters:
+                text = text.replace(character, replacement)
+        text = CONTROLS.sub("", text)
+    text = "\n".join([line.rstrip() for line in text.split("\n")])
+    if "\n\n\n" in text:
+        text = BLANK_LINES.sub("\n\n", text)
+    return text.strip("\n")
 
 
-Result = tuple[str | None, str | None, str | None]  # title, text, error
+Result = tuple[metadata.Stated, str | None, str | None]  # stated, text, error
+NOTHING = metadata.Stated()
 
 
 def _struct(results: list[Result | None]) -> pa.StructArray:
-    columns = zip(*[result or (None, None, None) for result in results], strict=True)
-    arrays = [pa.array(column, pa.string()) for column in columns] or [
-        pa.array([], pa.string())
-    ] * 3
+    rows = [result or (NOTHING, None, None) for result in results]
+    columns = (
+        pa.array([stated.title for stated, _, _ in rows], pa.string()),
+        pa.array([stated.author for stated, _, _ in rows], pa.string()),
+        pa.array([stated.published_at for stated, _, _ in rows], TIMESTAMP),
+        pa.array([text for _, text, _ in rows], pa.string()),
+        pa.array([error for _, _, error in rows], pa.string()),
+    )
     is_null = pa.array(np.array([result is None for result in results], dtype=bool))
-    return pa.StructArray.from_arrays(arrays, fields=list(TEXT_TYPE), mask=is_null)
+    return pa.StructArray.from_arrays(columns, fields=list(TEXT_TYPE), mask=is_null)
 
 
 def _extract_one(
     html: bytes,
     declared: str | None,
     content_type: str | None,
-    parse: Callable[[str], tuple[str | None, str | None]],
+    parse: Callable[[str], str | None],
     max_html_bytes: int,
 ) -> Result:
     if len(html) > max_html_bytes:
-        return None, None, "too_large"
+        return NOTHING, None, "too_large"
     if not html.strip():
-        return None, None, "no_text"
+        return NOTHING, None, "no_text"
     is_html = content_type is None or content_type.partition(";")[0].strip().lower() in HTML_TYPES
     if not is_html or detect_mime(html[:SNIFF_BYTES]) not in SNIFFED_TYPES:
-        return None, None, "not_html"
-    page = decode(html, declared)
+        return NOTHING, None, "not_html"
+    page = charsets.decode(html, declared)
     if page is None:
-        return None, None, "undecodable"
-    if len(JUNK.findall(page)) > MAX_JUNK * len(page):
-        return None, None, "not_html"
+        return NOTHING, None, "undecodable"
+    # most pages hold none of these; what is rarer still, `normalise` removes from the text
+    if "\ufffd" in page or len(html.translate(None, ASCII_CONTROLS)) < len(html):
+        if _is_junk(page):
+            return NOTHING, None, "not_html"
+        page = CONTROLS.sub("", page)
     try:
-        title, text = parse(CONTROLS.sub("", page))
+        stated = _normalised(metadata.read(page))
+        text = normalise(parse(formulas.tex(page)) or "")
     except BaseException as error:
         # a panic in Rust is no Exception; anything else that is none (an interrupt) goes through
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        return None, None, f"parser_error:{type(error).__name__}"
-    text = normalise(text or "")
-    title = " ".join(normalise(title or "").split()) or None
-    return (title, text, None) if text.strip() else (title, None, "no_text")
+        return NOTHING, None, f"parser_error:{type(error).__name__}"
+    return (stated, text, None) if text.strip() else (stated, None, "no_text")
 
 
-def decode(html: bytes, declared: str | None = None) -> str | None:
-    """Return the characters of a page, or None if no encoding fits.
-
-    `declared` is the charset of the HTTP header. A character cut off at the end, as crawlers with a
-    size limit leave it, is dropped. If no candidate decodes without error, the first known one
-    decodes with U+FFFD for what is broken, as in browsers.
-    """
-    bom = next((encoding for mark, encoding in BOMS if html.startswith(mark)), None)
-    meta = META_CHARSET.search(html, 0, META_BYTES)
-    usable = []
-    for label in (bom, declared, meta and meta[1].decode("ascii")):
-        encoding = map_encoding_to_html5(label, fallback_utf8=False) if label else None
-        # a <meta> that could be read does not lie in UTF-16
-        if encoding and label is not bom and encoding.startswith("utf-16") and meta:
-            encoding = "utf-8"
-        if encoding:
-            usable.append(SUPERSETS.get(encoding, encoding))
-    for encoding in usable:
-        text = _decode_strictly(html, encoding)
-        if text is not None:
-            return text
-    detected = detect_encoding(html)
-    if detected:
-        detected = SUPERSETS.get(detected, detected)
-        text = _decode_strictly(html, detected)
-        if text is not None:
-            return text
-    for encoding in [*usable, detected]:
-        if encoding:
-            return html.decode(encoding, "replace").removeprefix("\ufeff")
-    return None
+def _is_junk(text: str) -> bool:
+    return len(JUNK.findall(text)) > MAX_JUNK * len(text)
 
 
-def _decode_strictly(html: bytes, encoding: str) -> str | None:
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)("strict")
-        return decoder.decode(html, final=False).removeprefix("\ufeff")
-    except (UnicodeDecodeError, LookupError):
-        return None
+def _normalised(stated: metadata.Stated) -> metadata.Stated:
+    title, author = (
+        " ".join(normalise(value or "").split()) or None for value in (stated.title, stated.author)
+    )
+    return metadata.Stated(title, author, stated.published_at)
 
 
-def _parse_with_trafilatura(page: str) -> tuple[str | None, str | None]:
-    tree = trafilatura.load_html(page)
-    if tree is None:
-        return None, None
-    title = tree.findtext(".//title")  # before extraction, which takes the tree apart
+def _parse_with_trafilatura(page: str, fast: bool = False, precise: bool = False) -> str | None:
+    import trafilatura  # a fifth of a second that other engines need not wait for
+
+    page, restore = _shield(page)
     text = trafilatura.extract(
-        tree,
+        page,
         include_comments=False,
         deduplicate=False,  # it would remember the paragraphs of earlier pages
-        favor_precision=False,
+        fast=fast,
+        favor_precision=precise,
         with_metadata=False,
     )
-    return title, text
+    return restore(text) if text else None
+
+
+def _shield(page: str) -> tuple[str, Callable[[str], str]]:
+    """Return a page that survives trafilatura, and what undoes the changes in the text.
+
+    By itself trafilatura drops blank lines in <pre>, indentation that stands before an inline
+    element there, and joiners. Letters that the page does not use stand in for them meanwhile.
+    """
+    has_pre = "<pre" in page or "<PRE" in page
+    has_joiners = JOINER.search(page) is not None
+    free = [rune for rune in map(chr, RUNES) if rune not in page] if has_pre or has_joiners else []
+    if len(free) < 3:
+        return page, str
+    blank, non_joiner, joiner = free[:3]
+    if has_joiners:
+        page = JOINER.sub(lambda found: non_joiner if found[1] else joiner, page)
+    if has_pre:
+        parts, at, depth = [], 0, 0
+        for tag in PRE.finditer(page):
+            part = page[at : tag.start()]
+            parts.append(BLANK_LINE.sub(blank, INLINE.sub("", part)) if depth else part)
+            parts.append(tag[0])
+            at, depth = tag.end(), 0 if tag[1] else 1
+        page = "".join((*parts, page[at:]))
+
+    def restore(text: str) -> str:
+        return text.replace(blank, "").replace(non_joiner, "\u200c").replace(joiner, "\u200d")
+
+    return page, restore
 
 
 class TooDeep(Exception):
     """Elements are nested deeper than MAX_DEPTH."""
 
 
-def _parse_with_resiliparse(page: str) -> tuple[str | None, str | None]:
+def _parse_with_resiliparse(page: str) -> str | None:
     _check_depth(page)
-    tree = HTMLTree.parse(page)
-    text = extract_plain_text(
-        tree,
+    text: str = extract_plain_text(
+        HTMLTree.parse(page),
         main_content=True,
         list_bullets=True,
         alt_texts=False,
@@ -220,7 +256,7 @@ def _parse_with_resiliparse(page: str) -> tuple[str | None, str | None]:
         noscript=False,
         comments=False,
     )
-    return tree.title, text
+    return text
 
 
 def _check_depth(page: str) -> None:
@@ -234,15 +270,21 @@ def _check_depth(page: str) -> None:
             raise TooDeep
 
 
-ENGINES: dict[str, Callable[[str], tuple[str | None, str | None]]] = {
+ENGINES: dict[str, Callable[[str], str | None]] = {
     "trafilatura": _parse_with_trafilatura,
+    "trafilatura_precision": partial(_parse_with_trafilatura, precise=True),
+    "trafilatura_fast": partial(_parse_with_trafilatura, fast=True),
     "resiliparse": _parse_with_resiliparse,
 }
 
 
 def _plain_one(octets: bytes) -> Result:
-    text = _decode_strictly(octets, "utf-8")
-    if text is None or len(JUNK.findall(text)) > MAX_JUNK * len(text):
-        return None, None, "undecodable"
+    try:
+        # a character cut off at the end is dropped
+        text = codecs.getincrementaldecoder("utf-8")("strict").decode(octets)
+    except UnicodeDecodeError:
+        return NOTHING, None, "undecodable"
+    if _is_junk(text):
+        return NOTHING, None, "undecodable"
     text = normalise(text)
-    return (None, text, None) if text.strip() else (None, None, "no_text")
+    return (NOTHING, text, None) if text.strip() else (NOTHING, None, "no_text")

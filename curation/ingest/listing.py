@@ -1,13 +1,26 @@
-"""Which files a dump consists of: listing them, and freezing the list so that ids never move."""
+"""Which files a dump consists of: listing them, and freezing the list so that ids never move.
+
+A dump of Common Crawl has up to 100,000 files, so none is asked for its size here: of a remote file
+the URL is frozen, of a remote listing its digest and what it named. Nothing frozen is fetched
+again, so a plan needs no network. What a server says of a file is known when it is read, and is
+compared from then on (`curation.ingest.remote.Facts`).
+"""
 
 import glob
 import gzip
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import posixpath
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
+from curation.config import RemoteConfig
 from curation.errors import InputChanged, InputInvalid, InputMissing, InputVanished
+from curation.ingest.remote import check_url, is_remote, read_url
 
 # What a directory contributes, by source format; files and globs are taken as named.
 SUFFIXES = {
@@ -22,35 +35,104 @@ UNFINISHED_SUFFIXES = (".tmp", ".part", ".crdownload")
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file of a dump: its place in the frozen order, and what it was when it was frozen."""
+    """One file of a dump: its place in the frozen order, and what it was when it was frozen.
+
+    Of a remote file only the URL (`path`) is known then: size and mtime_ns are None.
+    """
 
     ordinal: int
     path: str
-    size: int
-    mtime_ns: int
+    size: int | None
+    mtime_ns: int | None
 
 
-def list_inputs(inputs: Sequence[str], source_format: str = "warc") -> list[tuple[str, int, int]]:
-    """Return (absolute path, size in bytes, mtime in ns) of every file that `inputs` name.
+class RemoteListing(NamedTuple):
+    """What a remote path listing named when it was read."""
+
+    sha256: str  # of the listing as it was sent
+    base: str  # the configured one, "" for none
+    paths: tuple[str, ...]  # sorted
+
+
+Seen = tuple[str, int | None, int | None]  # path or URL, size in bytes, mtime in ns
+
+
+def list_inputs(
+    inputs: Sequence[str],
+    source_format: str = "warc",
+    *,
+    base: str = "",
+    listings: Mapping[str, RemoteListing] | None = None,
+    settings: RemoteConfig = RemoteConfig(),  # noqa: B008  (immutable)
+) -> list[Seen]:
+    """Return (path, size in bytes, mtime in ns) of every file that `inputs` name.
 
     An entry is a file, a directory (searched recursively for files of `source_format`, see
     SUFFIXES; hidden and unfinished files are skipped), a glob, or a path listing (`*.paths`,
-    `*.paths.gz`: one path a line, relative ones relative to the listing). Files come in the order
-    of the entries and sorted by path within one; a file named twice counts once. Paths are
-    absolute because workers have another working directory.
+    `*.paths.gz`). Files and listings may be URLs; of a remote file size and mtime are None. Files
+    come in the order of the entries and sorted by path within one; a file named twice counts once.
+    Paths are absolute because workers have another working directory.
+
+    A listing names one file a line, as a URL, or relative to `base`, or else to the listing: for a
+    remote one see `resolve`. `listings` are the remote ones that are read already, by URL.
 
     Raises InputMissing for an entry that does not exist or yields nothing, InputInvalid for a
-    listing that cannot be read. Cost: one stat per file.
+    listing that cannot be read, and what `remote.open_url` raises. Cost: one stat per local file,
+    one request per remote listing, none per remote file.
     """
     if not inputs:
         raise InputMissing("no input is configured; name at least one file, directory or glob")
+    known = dict(listings or {})
     paths: dict[str, None] = {}
     for entry in inputs:
-        paths.update(dict.fromkeys(_expand(entry, source_format)))
+        if is_remote_listing(entry) and entry not in known:
+            known[entry] = read_remote_listing(entry, base, settings)
+        found = known[entry].paths if entry in known else _expand(entry, source_format, base)
+        paths.update(dict.fromkeys(found))
     return [_stat(path) for path in paths]
 
 
-def freeze(frozen: Sequence[InputFile], seen: Iterable[tuple[str, int, int]]) -> list[InputFile]:
+def is_remote_listing(entry: str) -> bool:
+    """Return whether an entry is a path listing on another machine."""
+    return is_remote(entry) and urlsplit(entry).path.endswith(LISTING_SUFFIXES)
+
+
+def read_remote_listing(url: str, base: str, settings: RemoteConfig) -> RemoteListing:
+    """Fetch a listing. Raises as `list_inputs` does. Cost: one request."""
+    check_url(url)
+    content = read_url(url, settings)
+    paths = set()
+    for number, line in _listing_lines(url, content):
+        path = resolve(line, url, base)
+        # with a local base the listing names a copy of the files
+        is_local = base and not is_remote(base) and "://" not in line
+        paths.add(path if is_local else _checked(path, f"{url} line {number}"))
+    return RemoteListing(hashlib.sha256(content).hexdigest(), base, tuple(sorted(paths)))
+
+
+def resolve(line: str, listing: str, base: str = "") -> str:
+    """Return the URL that a line of a remote listing means.
+
+    A URL is itself; with a `base`, the line is relative to that. Else, when the first folder of the
+    line is one of those in which the listing lies, the line is relative to what comes before that
+    folder: Common Crawl's listings name files from the root of the bucket (`crawl-data/...`, itself
+    at https://data.commoncrawl.org/crawl-data/...), and so do mirrors of it. Else it is relative to
+    the listing.
+    """
+    if "://" in line:
+        return line
+    if base:
+        return f"{base.rstrip('/')}/{line.lstrip('/')}"
+    parts = urlsplit(listing)
+    folders = posixpath.dirname(parts.path).strip("/").split("/")
+    first, slash, _ = line.lstrip("/").partition("/")
+    if slash and first in folders:
+        folders = folders[: folders.index(first)]
+    path = "/".join([folder for folder in folders if folder] + [line.lstrip("/")])
+    return f"{parts.scheme}://{parts.netloc}/{path}"
+
+
+def freeze(frozen: Sequence[InputFile], seen: Iterable[Seen]) -> list[InputFile]:
     """Return the frozen files with their ordinals, then the new ones in path order.
 
     `seen` is what list_inputs returns now. Raises InputVanished for a frozen file that is not
@@ -62,14 +144,13 @@ def freeze(frozen: Sequence[InputFile], seen: Iterable[tuple[str, int, int]]) ->
         now = present.pop(file.path, None)
         if now is None:
             raise InputVanished(
-                f"{file.path} was frozen with {file.size} bytes, mtime {file.mtime_ns} ns, and is "
-                "no longer among the inputs; a frozen input must stay: restore it, or build a new "
-                "lake without it"
+                f"{file.path} was frozen{_facts(file.size, file.mtime_ns)}, and is no longer among "
+                "the inputs; a frozen input must stay: restore it, or build a new lake without it"
             )
         if now != (file.size, file.mtime_ns):
             raise InputChanged(
-                f"{file.path} was frozen with {file.size} bytes, mtime {file.mtime_ns} ns, and now "
-                f"has {now[0]} bytes, mtime {now[1]} ns; a frozen input must not change: restore "
+                f"{file.path} was frozen{_facts(file.size, file.mtime_ns)}, and now is there"
+                f"{_facts(*now)}; a frozen input must not change: restore "
                 "it, or add the new version under another name"
             )
     start = max((file.ordinal for file in frozen), default=-1) + 1
@@ -80,12 +161,14 @@ def freeze(frozen: Sequence[InputFile], seen: Iterable[tuple[str, int, int]]) ->
     ]
 
 
-def _expand(entry: str, source_format: str) -> list[str]:
-    if "://" in entry:
-        raise InputMissing(
-            f"input {entry} is a URL, but inputs are files of this machine or of a mounted file "
-            "system; download it and name the local path"
-        )
+def _facts(size: int | None, mtime_ns: int | None) -> str:
+    return "" if size is None else f" with {size} bytes, mtime {mtime_ns} ns"
+
+
+def _expand(entry: str, source_format: str, base: str) -> Sequence[str]:
+    if is_remote(entry):
+        return [_checked(entry, "input")]
+    entry = entry.removeprefix("file://")
     path = os.path.abspath(os.path.expanduser(entry))
     if os.path.isdir(path):
         found = _walk(path, source_format)
@@ -96,7 +179,7 @@ def _expand(entry: str, source_format: str) -> list[str]:
             )
         return found
     if os.path.isfile(path):
-        return _read_listing(path) if path.endswith(LISTING_SUFFIXES) else [path]
+        return _read_listing(path, base) if path.endswith(LISTING_SUFFIXES) else [path]
     if not glob.has_magic(entry):
         raise InputMissing(f"input {path} does not exist; check the path, or remove the entry")
     found = []
@@ -104,7 +187,7 @@ def _expand(entry: str, source_format: str) -> list[str]:
         if os.path.isdir(match):
             found += _walk(match, source_format)
         elif not _is_skipped(match):
-            found += _read_listing(match) if match.endswith(LISTING_SUFFIXES) else [match]
+            found += _read_listing(match, base) if match.endswith(LISTING_SUFFIXES) else [match]
     if not found:
         raise InputMissing(f"glob {path} matches no file; check the pattern, or remove the entry")
     return sorted(found)
@@ -127,32 +210,65 @@ def _is_skipped(path: str) -> bool:
     return name.startswith(".") or name.endswith(UNFINISHED_SUFFIXES)
 
 
-def _read_listing(listing: str) -> list[str]:
+def _checked(url: str, where: str) -> str:
+    """Return a URL that names one file; a pattern cannot be expanded over http."""
+    if not is_remote(url):
+        raise InputInvalid(
+            f"{where} names {url}, a path of one machine, in a listing that others read too; name "
+            "a URL, or keep the listing on disk"
+        )
+    check_url(url)
+    if "*" in url or url.endswith("/"):
+        raise InputInvalid(
+            f"{where} {url} is a folder or a pattern, and those are not searched over a network; "
+            "write the URLs of the files into a path listing, one a line, and name that"
+        )
+    return url
+
+
+def _read_listing(listing: str, base: str) -> list[str]:
     try:
         content = Path(listing).read_bytes()
-        text = (gzip.decompress(content) if listing.endswith(".gz") else content).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputInvalid(f"path listing {listing} cannot be read ({error}); check it") from error
+    found = []
+    for number, line in _listing_lines(listing, content):
+        if "://" in line or is_remote(base):
+            url = resolve(line, listing, base).removeprefix("file://")
+            found.append(_checked(url, f"{listing} line {number}") if is_remote(url) else url)
+            continue
+        path = os.path.abspath(os.path.join(base or os.path.dirname(listing), line))
+        if not os.path.isfile(path):
+            raise InputMissing(
+                f"{listing} line {number} names {path}, which does not exist; relative paths are "
+                f"relative to {'dumps.base' if base else 'the listing'}: restore the file, remove "
+                "the line, or set dumps.base (for Common Crawl's listings "
+                '"https://data.commoncrawl.org/")'
+            )
+        found.append(path)
+    return sorted(found)
+
+
+def _listing_lines(listing: str, content: bytes) -> list[tuple[int, str]]:
+    """Return the lines that are not blank with their numbers from 1; there is at least one."""
+    try:
+        is_packed = (urlsplit(listing).path if is_remote(listing) else listing).endswith(".gz")
+        text = (gzip.decompress(content) if is_packed else content).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputInvalid(
             f"path listing {listing} cannot be read ({error}); it must be UTF-8 text, one path a "
             "line, gzip-compressed when it ends in .gz"
         ) from error
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        path = os.path.abspath(os.path.join(os.path.dirname(listing), line.strip()))
-        if not os.path.isfile(path):
-            raise InputMissing(
-                f"{listing} line {number} names {path}, which does not exist; relative paths are "
-                "relative to the listing: restore the file, or remove the line"
-            )
-        found.append(path)
-    if not found:
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    named = [(number, line) for number, line in lines if line]
+    if not named:
         raise InputMissing(f"path listing {listing} names no file; remove the entry, or fill it")
-    return sorted(found)
+    return named
 
 
-def _stat(path: str) -> tuple[str, int, int]:
+def _stat(path: str) -> Seen:
+    if is_remote(path):
+        return path, None, None
     try:
         facts = os.stat(path)
     except OSError as error:

@@ -43,10 +43,19 @@ MARK_RANGES = (
     (0x064B, 0x065F),
     (0x0670, 0x0670),
     (0x06D6, 0x06ED),
+    (0x0898, 0x089F),
+    (0x08CA, 0x08FF),
     (0x1AB0, 0x1AFF),
     (0x1DC0, 0x1DFF),
     (0x20D0, 0x20FF),
+    (0x3099, 0x309A),  # sound marks of decomposed kana
     (0xFE20, 0xFE2F),
+)
+VARIATION_SELECTOR_RANGES = (
+    (0x180B, 0x180D),
+    (0x180F, 0x180F),
+    (0xFE00, 0xFE0F),
+    (0xE0100, 0xE01EF),  # of ideographs, as in Japanese names
 )
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -169,10 +178,9 @@ def build_tables() -> tuple[UInt8Array, npt.NDArray[np.uint32]]:
 def _kind(code_point: int, category: str) -> int:
     if category[0] not in "LMN" and category != "Cf":
         return SEPARATOR
-    if category == "Cf" or any(a <= code_point <= b for a, b in MARK_RANGES):
+    unseen = (*MARK_RANGES, *VARIATION_SELECTOR_RANGES)
+    if category == "Cf" or any(a <= code_point <= b for a, b in unseen):
         return MARK  # Cf: joiners, soft hyphens, direction marks
-    if category == "Mn" and 0xFE00 <= code_point <= 0xFE0F:
-        return MARK  # variation selectors
     if category != "Nd" and any(a <= code_point <= b for a, b in SINGLE_RANGES):
         return SINGLE
     return WORD

@@ -1,19 +1,20 @@
-"""Bytes of an input file -> Arrow batches of records: WARC, WET, and rows of other formats.
+"""Bytes of an input file -> Arrow batches of records: WARC, WET, ARC, and rows of other formats.
 
 Every HTTP response, conversion record and document becomes a row of RECORD_SCHEMA. So does every
 range that cannot be read: damage costs the records it hits and nothing else.
 
-A WARC file is a sequence of records, each usually a gzip member of its own, sometimes many in one
-member, sometimes not compressed. Members are inflated here, so that every position in the text
-maps to one in the file; FastWARC reads the records out of the text. Rules for damage:
+An archive is a sequence of records, each usually a gzip member of its own, sometimes many in one
+member, sometimes not compressed. What it is, its bytes say, not its name; one file may hold both
+WARC and ARC. `members` turns the file into text, `records` reads the records out of it: with
+FastWARC, and with warcio those that FastWARC does not read. Rules for damage:
 
 1. A record is complete when all bytes that its Content-Length announces are there. A complete
    record is kept, except one alone in a member whose checksum fails or is cut off.
 2. What does not belong to a complete record is a lost range: from the first byte lost to the next
-   gzip member (in an uncompressed file: line) that starts a WARC record, or to the end of the
-   file. One row per range, however many records it held; it takes one record ordinal.
+   gzip member (in an uncompressed file: line) that starts a record, or to the end of the file. One
+   row per range, however many records it held; it takes one record ordinal.
 3. Errors of a range: `truncated` (the file ends inside it), `corrupt` (gzip cannot be inflated, or
-   its checksum fails), `malformed` (readable, but no WARC record), `not_warc` and `empty` (the
+   its checksum fails), `malformed` (readable, but no record), `not_warc` and `empty` (the
    whole file holds no record).
 4. Errors of the medium are no damage: they are raised.
 """
@@ -22,22 +23,20 @@ import base64
 import json
 import math
 import os
-import re
-import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
-from io import BufferedReader, BytesIO, RawIOBase
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from curation.errors import InputInvalid, InputMissing
+from curation.ingest import codings, remote
+from curation.ingest.members import InflatedText, PlainText, Text, find_record, first_record
+from curation.ingest.records import HttpInvalid, Record, fastwarc_records, warcio_records
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -64,26 +63,7 @@ BATCH_ROWS = 256
 # Common Crawl cuts payloads at 1 MiB (5 MiB since 2025); 64 MiB lets other crawls' books pass.
 MAX_RECORD_BYTES = 64 << 20
 
-READ_BYTES = 64 << 10  # file bytes read, and text bytes inflated, at a time
-# FastWARC reads at most one buffer (64 KiB) past the record it returns, and a header of at most
-# 32 KiB: positions further back are never asked for.
-KEPT_TEXT_BYTES = 4 * READ_BYTES
-SCAN_BYTES = 1 << 20
-GZIP_MAGIC = b"\x1f\x8b"
-GZIP_MEMBER = re.compile(rb"(?P<start>\x1f\x8b\x08)")
-RECORD_LINE = re.compile(rb"\n(?P<start>WARC/1\.[01]\r\n)")
-GZIP_WBITS = 31
-HEADER_END = b"\r\n\r\n"
-RECORD_MAGIC = b"WARC/"
 MAX_INT16 = (1 << 15) - 1
-DECODERS: dict[str, Callable[[BinaryIO], Any]] = {
-    "chunked": ChunkedReader,
-    "gzip": GzipReader,
-    "x-gzip": GzipReader,
-    "deflate": lambda stream: GzipReader(stream, zlib=True),
-    "br": BrotliReader,
-}
-CONTENT_LENGTH = re.compile(r"\d{1,18}")
 
 
 class _Row(NamedTuple):
@@ -110,21 +90,25 @@ def read_records(
     batch_bytes: int = BATCH_BYTES,
     batch_rows: int = BATCH_ROWS,
     max_record_bytes: int = MAX_RECORD_BYTES,
+    with_warcio: bool = False,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the records of one WARC or WET file as batches of RECORD_SCHEMA.
+    """Yield the records of one WARC, WET or ARC file as batches of RECORD_SCHEMA.
 
     `source` is a path, a URL that fsspec opens, or a seekable binary stream (left open). A batch is
     closed by `batch_rows` rows or `batch_bytes` bytes of payload, whichever comes first; the rows
     do not depend on either. A payload above `max_record_bytes`, as stored or decoded, is a row with
     error `record_too_large`; a response without a readable status line one with `http_invalid`.
-    HTTP transfer and content encodings (chunked; gzip, deflate, br) are undone; a payload that does
-    not decode stays as it is. The last rows count records of other types (see RECORD_SCHEMA).
+    HTTP transfer and content codings (chunked; gzip, deflate, br, zstd) are undone; a payload that
+    does not decode stays as it is (see `codings`). The last rows count records of other types (see
+    RECORD_SCHEMA): `resource`, `revisit`, `response_not_http` (DNS look-ups), `arc_header`, ...
+    `with_warcio` reads every record with warcio, to compare: rows of a proper file are the same.
 
     Damage never raises (rules: see the module). Raises InputMissing when there is no such file and
     OSError when the medium fails. Memory: one batch and one record. Cost: about 100 MB of text a
     second and core, half of it spent in zlib.
     """
-    return _batches(_with_stream(source, _WarcRows(max_record_bytes).rows), batch_bytes, batch_rows)
+    reader = _WarcRows(max_record_bytes, with_warcio)
+    return _batches(_with_stream(source, reader.rows), batch_bytes, batch_rows)
 
 
 def read_rows(
@@ -186,7 +170,7 @@ def _with_stream(
 def _open(path: str) -> BinaryIO:
     try:
         if "://" in path:
-            return cast(BinaryIO, fsspec.open(path, "rb", expand=False).open())
+            return remote.open_url(path)
         return open(path, "rb")  # never a pattern or a chain, whatever characters it has
     except FileNotFoundError as error:
         raise InputMissing(
@@ -218,10 +202,11 @@ class _Current(NamedTuple):
 
 
 class _WarcRows:
-    """Reads one WARC stream into rows."""
+    """Reads one archive into rows."""
 
-    def __init__(self, max_record_bytes: int) -> None:
+    def __init__(self, max_record_bytes: int, with_warcio: bool) -> None:
         self.max_record_bytes = max_record_bytes
+        self.with_warcio = with_warcio
         self.num_other: Counter[str] = Counter()
         self.num_complete = 0
         self.next_ordinal = 0
@@ -229,22 +214,23 @@ class _WarcRows:
 
     def rows(self, stream: BinaryIO) -> Iterator[_Row]:
         size = stream.seek(0, os.SEEK_END)
-        compressed, start = _first_record(stream)
+        compressed, start = first_record(stream)
         if start != 0 and size > 0:
             self._lose(0, 0, "malformed", None)
         while start is not None:
             # 1. read records to the end, or to damage
-            text = _Inflated(stream, start) if compressed else _Plain(stream, start)
+            text = InflatedText(stream, start) if compressed else PlainText(stream, start)
             damaged_at = yield from self._read(text, start)
             # 2. go on at the next record behind it; damage right behind damage is the same range,
             #    so the range is reported when a record completes, or at the end
             start = None
+            any_arc = text.holds_arc or self.num_complete == 0
             if damaged_at is not None:
-                start = _find_record(stream, damaged_at + 1, compressed)
+                start = find_record(stream, damaged_at + 1, compressed, any_arc=any_arc)
             if damaged_at is not None and start is None and self.num_complete == 0:
                 # what the file seems to be rests on its first bytes alone: they may be the damage
                 compressed = not compressed
-                start = _find_record(stream, damaged_at + 1, compressed)
+                start = find_record(stream, damaged_at + 1, compressed)
         if self.num_complete == 0:
             if self.lost is None:
                 self._lose(0, 0, "empty", None)
@@ -254,36 +240,37 @@ class _WarcRows:
         for record_type, count in sorted(self.num_other.items()):
             yield _Row(record_type=record_type, num_other=count)
 
-    def _read(self, text: "_Text", first_offset: int) -> Generator[_Row, None, int | None]:
+    def _read(self, text: Text, first_offset: int) -> Generator[_Row, None, int | None]:
         """Yield the rows of complete records; return the file offset of damage, or None."""
         current: _Current | None = None
-        records = ArchiveIterator(text, parse_http=False, stream_detect=False)
+        with_warcio = self.with_warcio
+        records = warcio_records(text, 0) if with_warcio else fastwarc_records(text)
         while True:
-            following = None
-            try:
-                record = next(records, None)
-                if record is not None:
-                    following = self._current(record, text)
-            except OSError:  # FastWARC found no record here
-                record = None
+            record = next(records, None)
             if text.failure is not None:
                 raise text.failure
+            if record is None or record.end is None:
+                # The one library finds no proper header here: ask the other.
+                position = text.skip_blank(current.end if current is not None else 0)
+                if record is not None:
+                    position = record.start
+                if not with_warcio and (position == 0 or text.begins_record(position)):
+                    with_warcio = True
+                    records = warcio_records(text, position)
+                    continue
             if record is None:
                 break
-            if following is None:  # no proper header: another record's text may hide behind it
-                offset, starts_member = text.locate(record.stream_pos)
+            if record.end is None:  # another record's text may hide behind it
+                offset, starts_member = text.locate(record.start)
             else:
+                following = self._current(record, record.end, text)
                 offset, starts_member = following.offset, following.starts_member
             if current is not None:
                 yield from self._complete(current, offset, starts_member, first_offset)
-            if following is None:
-                damage_offset = text.damage_offset(record.stream_pos)
-                self._lose(
-                    self.next_ordinal,
-                    damage_offset,
-                    text.why_lost(record.stream_pos),
-                    _url(record),
-                )
+            if record.end is None:
+                damage_offset = text.damage_offset(record.start)
+                why_lost = text.why_lost(record.start)
+                self._lose(self.next_ordinal, damage_offset, why_lost, record.url)
                 return damage_offset
             current = following
             self.next_ordinal = current.ordinal + 1
@@ -309,26 +296,15 @@ class _WarcRows:
         self._lose(self.next_ordinal, offset, text.why_lost(rest), None)
         return offset
 
-    def _current(self, record: WarcRecord, text: "_Text") -> _Current | None:
-        """Return what a record's header says, with its row; None if it is no proper header."""
-        start = record.stream_pos
-        header_end = text.header_end(start)
-        content_length = (record.headers.get("Content-Length") or "").strip()
-        if (
-            header_end is None
-            or CONTENT_LENGTH.fullmatch(content_length) is None
-            or int(content_length) != record.content_length
-        ):
-            return None
-        record_type = (record.headers.get("WARC-Type") or "unknown").strip().lower()
-        end = header_end + int(content_length)
-        offset, starts_member = text.locate(start)
+    def _current(self, record: Record, end: int, text: Text) -> _Current:
+        """Return where a record lies, with its row."""
+        record_type = record.record_type
+        offset, starts_member = text.locate(record.start)
         row = None
-        is_response = record.record_type == WarcRecordType.response
-        if is_response and not record.is_http:
+        if record_type == "response" and not record.is_http:
             record_type = "response_not_http"
-        elif is_response or record.record_type == WarcRecordType.conversion:
-            row = _row(record, self.next_ordinal, offset, record_type, self.max_record_bytes)
+        elif record_type in ("response", "conversion"):
+            row = _row(record, self.next_ordinal, offset, self.max_record_bytes)
         return _Current(self.next_ordinal, record_type, row, end, offset, starts_member)
 
     def _complete(
@@ -362,312 +338,27 @@ class _WarcRows:
         )
 
 
-def _row(
-    record: WarcRecord, ordinal: int, offset: int, record_type: str, max_record_bytes: int
-) -> _Row:
+def _row(record: Record, ordinal: int, offset: int, max_record_bytes: int) -> _Row:
     """Return the row of a response or conversion record; its length is not yet known."""
-    place = (ordinal, offset, None, record_type, _url(record), record.record_date)
-    if record.content_length > max_record_bytes:
+    place = (ordinal, offset, None, record.record_type, record.url, record.date())
+    if record.num_bytes > max_record_bytes:
         return _Row(*place, error="record_too_large")
-    if record_type == "conversion":
-        content_type = (record.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-        return _Row(*place, None, content_type or None, "utf-8", record.reader.read())
-
+    if record.record_type == "conversion":
+        content_type = (record.content_type() or "").partition(";")[0].strip().lower()
+        return _Row(*place, None, content_type or None, "utf-8", record.read())
     try:
-        record.parse_http(auto_decode="none")
-    except OSError:
+        response = record.read_http()
+    except HttpInvalid:
         return _Row(*place, error="http_invalid")
-    headers = record.http_headers
-    if headers is None or headers.status_code is None:
-        return _Row(*place, error="http_invalid")
-    payload = _decode(
-        record.reader.read(),
-        [headers.get("Transfer-Encoding"), headers.get("Content-Encoding")],
-        max_record_bytes,
-    )
-    return _Row(
-        *place,
-        headers.status_code if headers.status_code <= MAX_INT16 else None,
-        (record.http_content_type or "").lower() or None,
-        (record.http_charset or "").strip("\"' ") or None,
-        payload,
-        error="record_too_large" if payload is None else None,
-    )
-
-
-def _decode(payload: bytes, encodings: list[str | None], max_bytes: int) -> bytes | None:
-    """Undo HTTP encodings, transfer first; None when the result exceeds max_bytes.
-
-    What is cut or broken half-way keeps its decoded part, as in browsers. What does not decode at
-    all stays as it is: many archivers decode the payload and keep the header.
-    """
-    for encoding in encodings:
-        for name in reversed(encoding.lower().split(",") if encoding else []):
-            decoder = DECODERS.get(name.strip())
-            if decoder is None:
-                continue
-            decoded = bytearray()
-            try:
-                reader = decoder(BytesIO(payload))
-                while part := reader.read(READ_BYTES):
-                    decoded += part
-                    if len(decoded) > max_bytes:
-                        return None
-            except OSError:
-                pass  # what was decoded before stands
-            payload = bytes(decoded) or payload
-    return payload
-
-
-def _url(record: WarcRecord) -> str | None:
-    # wget up to 1.19 wrote the URL in angle brackets
-    return (record.headers.get("WARC-Target-URI") or "").strip().strip("<>") or None
-
-
-class _Piece(NamedTuple):
-    """A stretch of text, at most READ_BYTES, and where in the file it comes from."""
-
-    start: int  # text position
-    data: bytes
-    offset: int  # of the block it was read or inflated from
-    member_offset: int
-    starts_member: bool
-
-
-class _Text(RawIOBase):
-    """The text of a file from one offset to the end or to damage, as FastWARC reads it.
-
-    The last KEPT_TEXT_BYTES stay here, so that text positions can be looked at and mapped to the
-    file. An error of the medium ends the text and is kept in `failure`.
-    """
-
-    def __init__(self, stream: BinaryIO, offset: int) -> None:
-        stream.seek(offset)
-        self.stream = stream
-        self.base = offset
-        self.num_bytes = 0
-        self.member_offset = -1
-        self.damage: str | None = None
-        self.failure: OSError | None = None
-        self.ended = False
-        self._pieces: deque[_Piece] = deque()
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.num_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes of text; none at the end."""
-        if self.ended:
-            return b""
-        try:
-            piece = self._next(min(size, READ_BYTES) if size > 0 else READ_BYTES)
-        except OSError as error:
-            self.failure = error
-            piece = None
-        if piece is None:
-            self.ended = True
-            return b""
-        self._pieces.append(piece)
-        self.num_bytes += len(piece.data)
-        while len(self._pieces) > 1 and self.num_bytes - self._pieces[1].start >= KEPT_TEXT_BYTES:
-            self._pieces.popleft()
-        return piece.data
-
-    def _next(self, size: int) -> _Piece | None:
-        raise NotImplementedError
-
-    def locate(self, position: int) -> tuple[int, bool]:
-        """Return the file offset from which the text at `position` is read, and whether a
-        member starts with it."""
-        raise NotImplementedError
-
-    def damage_offset(self, position: int) -> int:
-        """Return the first file offset that holds nothing of the text before `position`, or the
-        start of the block in which it lies."""
-        raise NotImplementedError
-
-    def header_end(self, position: int) -> int | None:
-        """Return the text position behind the header that starts at `position`."""
-        piece = self._piece(position)
-        end = piece.data.find(HEADER_END, position - piece.start)
-        if end >= 0:
-            return piece.start + end + len(HEADER_END)
-        end = self._after(position).find(HEADER_END)
-        return None if end < 0 else position + end + len(HEADER_END)
-
-    def skip_blank(self, position: int) -> int:
-        """Return the first text position from `position` on that is not part of a line end."""
-        position = max(position, self._pieces[0].start) if self._pieces else self.num_bytes
-        rest = self._after(position)
-        return position + len(rest) - len(rest.lstrip(b"\r\n"))
-
-    def begins_record(self, position: int) -> bool:
-        """Return whether there is text at `position` that could begin a record."""
-        rest = self._after(position)
-        return bool(rest) and rest[: len(RECORD_MAGIC)] == RECORD_MAGIC[: len(rest)]
-
-    def why_lost(self, position: int) -> str:
-        """Return why no record could be read at `position`."""
-        rest = self._after(position)
-        has_header = HEADER_END in rest or b"\n\n" in rest
-        if self.begins_record(position) and self.ended and not has_header:
-            return self.damage or "truncated"
-        return "malformed"
-
-    def _after(self, position: int) -> bytes:
-        parts = [
-            piece.data[max(position - piece.start, 0) :]
-            for piece in self._pieces
-            if piece.start + len(piece.data) > position
-        ]
-        return b"".join(parts)
-
-    def _piece(self, position: int) -> _Piece:
-        return next(piece for piece in reversed(self._pieces) if piece.start <= position)
-
-
-class _Plain(_Text):
-    """The text of an uncompressed file: the bytes themselves."""
-
-    def _next(self, size: int) -> _Piece | None:
-        data = self.stream.read(size)
-        offset = self.base + self.num_bytes
-        return _Piece(self.num_bytes, data, offset, offset, True) if data else None
-
-    def locate(self, position: int) -> tuple[int, bool]:
-        return self.base + position, True
-
-    def damage_offset(self, position: int) -> int:
-        return self.base + position
-
-
-class _Inflated(_Text):
-    """The text of the gzip members of a file."""
-
-    def __init__(self, stream: BinaryIO, offset: int) -> None:
-        super().__init__(stream, offset)
-        self._inflater: Any = None  # of the member being read; zlib does not export its type
-        self._block = b""  # bytes of the file not yet inflated
-        self._block_offset = offset
-        self._end_offset = offset  # of what has been read from the file
-        self._member_start = 0  # text position
-
-    def _next(self, size: int) -> _Piece | None:
-        while self.damage is None:
-            if not self._block:
-                self._block = self.stream.read(READ_BYTES)
-                self._end_offset += len(self._block)
-                if not self._block and self._inflater is None:
-                    return None
-            at_end = not self._block
-            if not at_end:
-                self._block_offset = self._end_offset - len(self._block)
-            if self._inflater is None:
-                self._inflater = zlib.decompressobj(GZIP_WBITS)
-                self.member_offset = self._block_offset
-                self._member_start = self.num_bytes
-            data = self._inflate(size)
-            if data:
-                starts_member = self._member_start == self.num_bytes
-                return _Piece(
-                    self.num_bytes, data, self._block_offset, self.member_offset, starts_member
-                )
-            if at_end and self._inflater is not None:
-                self.damage = "truncated"
-        return None
-
-    def _inflate(self, size: int) -> bytes:
-        inflater, before = self._inflater, self._inflater.copy()
-        try:
-            data: bytes = inflater.decompress(self._block, size)
-        except zlib.error:
-            self.damage = "corrupt"
-            return _inflate_to_error(before, self._block, size)
-        self._block = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-        if inflater.eof:
-            self._inflater = None
-        return data
-
-    def locate(self, position: int) -> tuple[int, bool]:
-        if position < self.num_bytes:
-            piece = self._piece(position)
-            return piece.member_offset, piece.starts_member and piece.start == position
-        if self.damage is None:
-            return self._end_offset, True
-        return self.damage_offset(position), self._member_start == self.num_bytes
-
-    def damage_offset(self, position: int) -> int:
-        if position < self.num_bytes:
-            return self._piece(position).offset
-        # no text came of the broken member, or some did, up to somewhere in this block
-        is_empty = self._member_start == self.num_bytes
-        return self.member_offset if is_empty else self._block_offset
-
-    def why_lost(self, position: int) -> str:
-        if self.damage is not None and position == self.num_bytes:
-            return self.damage
-        if self.damage == "corrupt" and position >= self._member_start:
-            return self.damage  # what a broken member inflates to is not to be trusted
-        return super().why_lost(position)
-
-
-def _inflate_to_error(inflater: Any, block: bytes, size: int) -> bytes:
-    """Return what can be inflated of a broken block: zlib drops a call's output when it fails."""
-    data = bytearray()
+    status = response.status if 0 <= response.status <= MAX_INT16 else None
+    payload = error = None
     try:
-        while len(data) < size:
-            part = inflater.decompress(block, 1)
-            data += part
-            block = inflater.unconsumed_tail
-            if not part and not block:
-                break
-    except zlib.error:
-        pass  # as expected
-    return bytes(data)
-
-
-def _first_record(stream: BinaryIO) -> tuple[bool, int | None]:
-    """Return whether the file is compressed, and where its first record starts, if anywhere."""
-    stream.seek(0)
-    head = stream.read(len(RECORD_MAGIC))
-    if head.startswith(GZIP_MAGIC):
-        return True, 0
-    if head == RECORD_MAGIC:
-        return False, 0
-    start = _find_record(stream, 0, compressed=True)
-    return (True, start) if start is not None else (False, _find_record(stream, 0, False))
-
-
-def _find_record(stream: BinaryIO, offset: int, compressed: bool) -> int | None:
-    """Return the first offset from `offset` on at which a record starts: in a compressed file the
-    gzip member whose text starts with one, else the line."""
-    pattern = GZIP_MEMBER if compressed else RECORD_LINE
-    overlap = 16  # longer than either pattern can match
-    carried = b""
-    while True:
-        stream.seek(offset + len(carried))
-        block = stream.read(SCAN_BYTES)
-        if not block:
-            return None
-        window = carried + block
-        for match in pattern.finditer(window):
-            found = offset + match.start("start")
-            if not compressed or _starts_record(stream, found):
-                return found
-        carried = window[-overlap:]
-        offset += len(window) - len(carried)
-
-
-def _starts_record(stream: BinaryIO, offset: int) -> bool:
-    stream.seek(offset)
-    try:
-        text = zlib.decompressobj(GZIP_WBITS).decompress(stream.read(READ_BYTES), len(RECORD_MAGIC))
-    except zlib.error:
-        return False
-    return text == RECORD_MAGIC
+        payload = codings.decode(response.payload, response.codings, max_record_bytes)
+    except codings.TooLarge:
+        error = "record_too_large"
+    except ValueError:
+        error = "http_invalid"
+    return _Row(*place, status, response.content_type, response.charset, payload, error=error)
 
 
 # --- Parquet, JSONL and text -------------------------------------------------------------

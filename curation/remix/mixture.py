@@ -83,7 +83,13 @@ def plan(
     positive, shares that do not sum to 1, and numbers out of range; MixtureInfeasible, naming the
     domain and how many tokens it lacks.
     """
-    exact = _checked_shares(available_tokens, shares)
+    for name in shares:
+        if name not in available_tokens:
+            raise ConfigError(
+                f"shares name the domain {name!r}, but there are only "
+                f"{', '.join(sorted(available_tokens)) or 'none'}; add documents of it or drop it"
+            )
+    exact = exact_shares(shares)
     if not (math.isfinite(max_epochs) and max_epochs > 0):
         raise ConfigError(f"max_epochs is {max_epochs}, but must be above 0; 1 repeats nothing")
     if num_tokens is not None and num_tokens < 1:
@@ -108,6 +114,29 @@ def plan(
                 "ask for fewer, lower this share, raise max_epochs or add documents"
             )
     return {name: Budget(tokens[name], available_tokens[name]) for name in shares}
+
+
+def exact_shares(shares: Mapping[str, float], key: str = "shares") -> dict[str, Fraction]:
+    """Return the shares as exact numbers that sum to 1; 0.1 is a tenth, not its nearest double.
+
+    Raises ConfigError, naming the setting `key`, for a share that is not positive and for shares
+    that do not sum to 1.
+    """
+    exact = {}
+    for name, share in shares.items():
+        if not (math.isfinite(share) and share > 0):
+            raise ConfigError(
+                f"{key}: the share of domain {name!r} is {share}, but must be above 0; "
+                "leave the domain out to take nothing of it"
+            )
+        exact[name] = Fraction(str(share))
+    total = sum(exact.values(), Fraction(0))
+    if abs(total - 1) > SHARES_TOLERANCE:
+        raise ConfigError(
+            f"{key} sum to {float(total):g}, but must sum to 1; they are "
+            + (", ".join(f"{name} {share:g}" for name, share in shares.items()) or "none")
+        )
+    return {name: share / total for name, share in exact.items()}
 
 
 def sampling_hash(doc_ids: Int64Array, seed: int) -> UInt64Array:
@@ -168,32 +197,6 @@ def copies(
     at_cut = same_hash & (doc_ids == cut.doc_id)
     num_copies = np.int32(full_copies) + below.astype(np.int32)
     return num_copies, np.where(at_cut, np.int32(cut.tokens), np.int32(0))
-
-
-def _checked_shares(
-    available_tokens: Mapping[str, int], shares: Mapping[str, float]
-) -> dict[str, Fraction]:
-    """Return the shares as exact numbers that sum to 1; 0.1 is a tenth, not its nearest double."""
-    exact = {}
-    for name, share in shares.items():
-        if name not in available_tokens:
-            raise ConfigError(
-                f"shares name the domain {name!r}, but there are only "
-                f"{', '.join(sorted(available_tokens)) or 'none'}; add documents of it or drop it"
-            )
-        if not (math.isfinite(share) and share > 0):
-            raise ConfigError(
-                f"the share of domain {name!r} is {share}, but must be above 0; "
-                "leave the domain out to take nothing of it"
-            )
-        exact[name] = Fraction(str(share))
-    total = sum(exact.values(), Fraction(0))
-    if abs(total - 1) > SHARES_TOLERANCE:
-        raise ConfigError(
-            f"shares sum to {float(total):g}, but must sum to 1; they are "
-            + ", ".join(f"{name} {share:g}" for name, share in shares.items())
-        )
-    return {name: share / total for name, share in exact.items()}
 
 
 def _apportion(total: int, shares: Mapping[str, Fraction]) -> dict[str, int]:

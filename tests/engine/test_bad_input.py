@@ -16,7 +16,8 @@ from curation.config import load
 from curation.engine import ledger
 from curation.engine.lake import Lake
 from curation.engine.release import make_release
-from curation.engine.run import Selection, run
+from curation.engine.report import write_report
+from curation.engine.run import Selection, run, runnable
 from curation.engine.stages import plan
 from curation.errors import (
     ConfigError,
@@ -30,6 +31,8 @@ from curation.errors import (
     LakeReadOnly,
     LakeVersion,
     NotCommitted,
+    SlicesChanged,
+    StageStopped,
     TimeBudgetSpent,
 )
 
@@ -167,7 +170,7 @@ def test_two_runs_at_once_the_second_names_the_holder(tmp_path: Path) -> None:
 def test_reordered_dumps_are_refused(configure) -> None:
     config = configure()
     lake = Lake.create(config.lake)
-    lake.freeze_inputs(config.dumps[1].name, 0, [])
+    lake.freeze_inputs(config.dumps[1].name, 0, 500, [])
     with pytest.raises(DumpOrderChanged, match=config.dumps[1].name):
         plan(config, lake)
 
@@ -228,13 +231,65 @@ def test_a_release_needs_encoded_dumps(configure) -> None:
 
 @pytest.mark.spark
 def test_a_release_never_changes(spark, configure, tmp_path: Path) -> None:
-    config = configure(dumps=1)
+    """What a killed one left beside it goes; the path is one that Spark takes for a pattern."""
+    config = configure(dumps=1, lake="a[b]{c,d}")
+    dead = Path(config.shards) / ".demo.0123456789ab"
+    dead.mkdir(parents=True)
     run(config)
     first = make_release(config, "demo")
+    assert not dead.exists()
     assert make_release(config, "demo") == first
-    changed = load(tmp_path / "lake.toml", ["release.demo.seed=5"])
+    changed = load(tmp_path / "a[b]{c,d}.toml", ["release.demo.seed=5"])
     with pytest.raises(LakeCorrupt, match="never changes"):
         make_release(changed, "demo")
+    (Path(config.shards) / "demo" / "manifest.json").unlink()
+    with pytest.raises(LakeCorrupt, match="holds no manifest, so it is no release; delete it"):
+        make_release(config, "demo")
+
+
+@pytest.mark.spark
+def test_an_error_of_the_system_is_one_message(spark, tmp_path: Path) -> None:
+    """Here a file lies where a folder must be made, as the disk might be full."""
+    write_warc(tmp_path / "a.warc.gz", pages(2))
+    config = configuration(tmp_path)
+    lake = Lake.create(config.lake)
+    (lake.path / "documents").write_text("")
+    with pytest.raises(StageStopped, match=r"ingest/A/0000 stopped: .*documents.*Mend the cause"):
+        run(config, INGEST)
+    assert lake.records() == []
+    (lake.path / "documents").unlink()
+    assert run(config, INGEST).table("documents").count_rows() == 2
+
+
+def test_a_refused_run_and_a_plan_leave_nothing(tmp_path: Path) -> None:
+    write_warc(tmp_path / "a.warc.gz", pages(1))
+    config = configuration(tmp_path)
+    for act in (run, runnable):
+        with pytest.raises(NotCommitted, match=r"dedup/A/all needs .*, which has not run"):
+            act(config, Selection(first="dedup", last="dedup"))
+    assert not Path(config.lake).exists()
+
+
+@pytest.mark.spark
+def test_other_slices_are_refused_and_a_changed_ingest_outdates_the_rest(
+    spark, configure, tmp_path: Path
+) -> None:
+    config = configure(dumps=1)
+    before = run(config)
+    (document,) = before.table("kept").head(1, columns=["doc_id"])["doc_id"].to_pylist()
+    with pytest.raises(SlicesChanged, match=r"slice_files is 1, .* slices of 500 files"):
+        run(load(tmp_path / "lake.toml", ["ingest.slice_files=1"]))
+
+    lake = run(load(tmp_path / "lake.toml", ["ingest.min_chars=100_000"]), INGEST)
+    assert {record.stage for record in lake.records()} == {"ingest"}
+    assert lake.table("kept").count_rows() == lake.table("duplicates").count_rows() == 0
+    (history,) = ledger.why(lake, str(document))
+    assert [stage for stage, _ in history.decisions] == ["ingest"]
+    write_report(lake, tmp_path / "report.html", config)  # has nothing to say of what is outdated
+
+    again = run(config)
+    assert document in again.table("kept").to_table()["doc_id"].to_pylist()
+    assert len(again.records()) == 6
 
 
 @pytest.mark.spark

@@ -26,12 +26,13 @@ FOLDERS = {
     "encode": "tokens",
 }
 PATIENCE_SECONDS = 300
+TRUE_SPARK = "[engine]\nsingle_task_documents = 0\n"  # rounds of messages, which leave state behind
 CURATION = [sys.executable, "-c", "from curation.cli import main; main()"]
 
 
 def test_kills_in_ingest_and_dedup_lose_nothing(configure, undisturbed, tmp_path: Path) -> None:
     """In dedup at the second dump, which reads the index of the first."""
-    config = configure(lake="killed", dumps=2)
+    config = configure(lake="killed", dumps=2, more=TRUE_SPARK)
     first, second = (dump.name for dump in config.dumps)
     toml = tmp_path / "killed.toml"
     kill_in("ingest", first, Path(config.lake), toml)
@@ -42,7 +43,7 @@ def test_kills_in_ingest_and_dedup_lose_nothing(configure, undisturbed, tmp_path
 
 @pytest.mark.slow  # eight JVMs
 def test_a_kill_in_every_stage_loses_nothing(configure, undisturbed, tmp_path: Path) -> None:
-    config = configure(lake="killed", dumps=2)
+    config = configure(lake="killed", dumps=2, more=TRUE_SPARK)
     toml = tmp_path / "killed.toml"
     for stage in FOLDERS:
         kill_in(stage, config.dumps[0].name, Path(config.lake), toml)

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.engine import lake as lakes
-from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import STAGED_TABLES, WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
 from curation.errors import (
     DumpOrderChanged,
     LakeCorrupt,
@@ -24,6 +25,7 @@ from curation.errors import (
     LakeMissing,
     LakeReadOnly,
     NotFound,
+    SlicesChanged,
 )
 from curation.ingest.listing import InputFile
 from curation.schemas import FORMAT_VERSION, TABLES
@@ -60,7 +62,12 @@ def rows(table: str, ids: Iterable[int]) -> pa.Table:
 
 
 def record(
-    *files: FileEntry, stage: str = "filter", dump: str = "A", slice: str = "0000", key: str = "k"
+    *files: FileEntry,
+    stage: str = "filter",
+    dump: str = "A",
+    slice: str = "0000",
+    key: str = "k",
+    inputs: Mapping[str, str] | None = None,
 ) -> RunRecord:
     zeros = {"in": 0, "kept": 0}
     return RunRecord(
@@ -70,7 +77,7 @@ def record(
         key,
         attempt="1",
         stage_version=1,
-        inputs={"ingest/A/0000": "k0"},
+        inputs=inputs or {},
         settings={"list": [1.5, "é"]},
         artifacts={},
         packages={},
@@ -160,6 +167,88 @@ def test_a_read_only_lake_can_be_read(lake: Lake, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(LakeReadOnly, match=r"cannot be written \(Read-only file system\); give"):
         Lake.create(lake.path)
     assert ids_of(Lake(lake.path)) == [1]
+
+
+# ---- outdated commits --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(lake: Lake) -> Lake:
+    """Dump B's filter follows from its ingest and, over two dedups, from the ingest of dump A."""
+    for stage, dump, inputs in (
+        ("ingest", "A", {}),
+        ("ingest", "B", {}),
+        ("dedup", "A", {"ingest/A/0000": "k"}),
+        ("dedup", "B", {"ingest/B/0000": "k", "dedup/A/0000": "k"}),
+        ("filter", "B", {"dedup/B/0000": "k"}),
+        ("release", "demo", {"filter/B/0000": "k"}),
+    ):
+        lake.commit(record(stage=stage, dump=dump, inputs=inputs))
+    return lake
+
+
+def names_of(lake: Lake) -> set[str]:
+    return {f"{r.stage}/{r.dump}" for r in lake.records()}
+
+
+EVERY = {"ingest/A", "ingest/B", "dedup/A", "dedup/B", "filter/B", "release/demo"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "outdated"),
+    [
+        (("ingest", "A"), {"dedup/A", "dedup/B", "filter/B"}),
+        (("ingest", "B"), {"dedup/B", "filter/B"}),
+        (("dedup", "B"), {"filter/B"}),
+        (("filter", "B"), set()),  # a release never changes
+    ],
+)
+def test_what_follows_from_another_commit_is_outdated(
+    chain: Lake, changed: tuple[str, str], outdated: set[str]
+) -> None:
+    assert names_of(chain) == EVERY
+    stage, dump = changed
+    before = chain.record(stage, dump, "0000")
+    assert before is not None
+    chain.commit(replace(before, key="other"))
+    assert names_of(chain) == EVERY - outdated
+    assert chain.records("filter", "B") == [r for r in chain.records() if r.stage == "filter"]
+    chain.commit(before)
+    assert names_of(chain) == EVERY
+
+
+def test_what_follows_from_a_commit_that_is_gone_is_outdated(chain: Lake) -> None:
+    (chain.path / "_runs" / "ingest" / "A" / "0000.json").unlink()
+    assert names_of(chain) == {"ingest/B", "release/demo"}
+
+
+def test_files_of_outdated_commits_are_hidden_and_kept(lake: Lake) -> None:
+    """They count again when the configuration that made them does."""
+    lake.commit(record(stage="ingest"))
+    lake.commit(record(write(lake, [1, 2]), inputs={"ingest/A/0000": "k"}))
+    lake.commit(record(stage="ingest", key="other"))
+    assert ids_of(lake) == []
+    assert lake.gc() == []
+    lake.commit(record(stage="ingest"))
+    assert ids_of(lake) == [1, 2]
+
+
+def test_other_slices_of_a_frozen_dump_are_refused(lake: Lake) -> None:
+    lake.check_slices("A", 7)
+    lake.freeze_inputs("A", 0, 500, [])
+    lake.check_slices("A", 500)
+    with pytest.raises(SlicesChanged, match=r"slice_files is 7, but dump A .* restore .* = 500"):
+        lake.check_slices("A", 7)
+
+
+@pytest.mark.parametrize("table", STAGED_TABLES)
+def test_pandas_reads_a_plain_glob(lake: Lake, table: str) -> None:
+    """As it reads the tables of this field: the folders become columns, no name meets another."""
+    lake.commit(record(write(lake, [1, 2], table), write(lake, [3], table, attempt="2")))
+    frame = pd.read_parquet(lake.path / table)
+    assert sorted(frame["doc_id"]) == [1, 2, 3]
+    assert set(frame["stage"].astype(str)) == {"filter"}
+    assert set(frame["dump"].astype(str)) == {"A"}
 
 
 # ---- commits -----------------------------------------------------------------------------------
@@ -291,11 +380,12 @@ def test_the_tables_of_several_stages_are_told_apart(lake: Lake) -> None:
 def test_a_table_has_its_columns_before_it_has_rows(lake: Lake, name: str) -> None:
     table = lake.table(name).to_table()
     assert table.num_rows == 0
-    assert table.schema.names == [*TABLES[name].names, "dump", "slice"]
+    folders = ["stage", "dump", "slice"] if name in STAGED_TABLES else ["dump", "slice"]
+    assert table.schema.names == [*TABLES[name].names, *folders]
 
 
 def test_an_unknown_table_or_dump_names_the_known(lake: Lake) -> None:
-    lake.freeze_inputs("A", 0, [])
+    lake.freeze_inputs("A", 0, 500, [])
     lake.commit(record())
     with pytest.raises(NotFound, match="no table 'document'; tables are documents, duplicates"):
         lake.table("document")
@@ -316,7 +406,7 @@ def test_a_committed_file_that_is_gone_is_named(lake: Lake) -> None:
 
 
 def test_gc_removes_what_no_record_lists_and_nothing_else(lake: Lake) -> None:
-    lake.freeze_inputs("A", 0, [])
+    lake.freeze_inputs("A", 0, 500, [])
     kept = [write(lake, [1]), write(lake, [2], "edits")]
     lake.commit(record(*kept))
     dead = [
@@ -402,14 +492,14 @@ def test_frozen_files_come_back_whatever_their_names(
     lake = Lake.create(tmp_path_factory.mktemp("lake"))
     paths += [os.fsdecode(b"\xff.gz"), "a\u2028b\x85\n.gz"]
     files = [InputFile(i, path, 2**40 + i, 2**62 + i) for i, path in enumerate(paths)]
-    lake.freeze_inputs("A", 0, files)
+    lake.freeze_inputs("A", 0, 500, files)
     assert lake.inputs("A") == files
     assert lake.inputs("B") == []
 
 
 def test_dumps_come_in_their_order(lake: Lake) -> None:
     for name, ordinal in (("a", 10), ("c", 2), ("b", 0)):
-        lake.freeze_inputs(name, ordinal, [])
+        lake.freeze_inputs(name, ordinal, 500, [])
     assert lake.dumps() == ["b", "c", "a"]
 
 
@@ -417,7 +507,7 @@ def test_dumps_come_in_their_order(lake: Lake) -> None:
     "text", [b"", b"{", b"[]", b'{"dump": "A"}', b'{"dump": "A", "ordinal": 0}\n{}', b"\xff"]
 )
 def test_a_damaged_listing_is_named(lake: Lake, text: bytes) -> None:
-    lake.freeze_inputs("A", 0, [])
+    lake.freeze_inputs("A", 0, 500, [])
     (lake.path / "_inputs" / "A.jsonl").write_bytes(text)
     for read in (lake.dumps, lambda: lake.inputs("A"), lambda: lake.check_order(["A"])):
         with pytest.raises(LakeCorrupt, match=r"_inputs/A\.jsonl is damaged; restore it from a"):
@@ -427,7 +517,7 @@ def test_a_damaged_listing_is_named(lake: Lake, text: bytes) -> None:
 @pytest.mark.parametrize("dumps", ["ABC", "ABCD", "AXC"])
 def test_dumps_may_be_appended(lake: Lake, dumps: str) -> None:
     for name, ordinal in (("A", 0), ("C", 2)):
-        lake.freeze_inputs(name, ordinal, [])
+        lake.freeze_inputs(name, ordinal, 500, [])
     lake.check_order(list(dumps))
 
 
@@ -442,7 +532,7 @@ def test_dumps_may_be_appended(lake: Lake, dumps: str) -> None:
 )
 def test_dumps_may_not_move(lake: Lake, dumps: str, moved: str) -> None:
     for name, ordinal in (("A", 0), ("C", 2)):
-        lake.freeze_inputs(name, ordinal, [])
+        lake.freeze_inputs(name, ordinal, 500, [])
     with pytest.raises(DumpOrderChanged, match=moved):
         lake.check_order(list(dumps))
 
@@ -510,9 +600,9 @@ def test_row_groups_end_at_their_bytes(lake: Lake, monkeypatch: pytest.MonkeyPat
     """64 MB, here 1 kB: rows of 600 bytes end one every second time."""
     monkeypatch.setattr(lakes, "ROW_GROUP_BYTES", 1_000)
     out = writer(lake, "edits")
-    names = ["stage", "start", "end", "replacement"]
+    names = ["doc_id", "start", "end", "replacement"]
     for i in range(5):
-        out.write(pa.table([[i], ["filter"], [0], [1], ["x" * 600]], names=["doc_id", *names]))
+        out.write(pa.table([[i], [0], [1], ["x" * 600]], names=names))
     entry = out.close()
     assert entry is not None
     metadata = pq.read_metadata(lake.path / entry.path)

@@ -26,9 +26,9 @@ NUM_BYTES = 100
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Two dumps of six pages: kept and cut, too short, of bad quality, two copies, kept again."""
     lake = Lake.create(tmp_path_factory.mktemp("ledger") / "lake")
-    lake.freeze_inputs("A", 0, [])
-    lake.freeze_inputs("B", 1, [])
-    short = rejects([SHORT], "ingest", "min_chars", "7", "100")
+    lake.freeze_inputs("A", 0, 500, [])
+    lake.freeze_inputs("B", 1, 500, [])
+    short = rejects([SHORT], "min_chars", "7", "100")
     counts = {"rejects": {"min_chars": 1}, "languages": {"en": 3}}
     files = [write(lake, "A", "ingest", documents([KEPT, BAD, EXACT]))]
     files += [write(lake, "A", "ingest", short, "rejects")]
@@ -42,9 +42,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     files = [write(lake, "B", "dedup", twin(NEAR, "near", 0.875, "signature"), "duplicates")]
     commit(lake, "B", "dedup", (2, 1), {"duplicates": {"near": 1}}, files, slice=WHOLE_DUMP)
 
-    bad = rejects([BAD], "filter", "gopher_min_words", "12.0", "50.0")
+    bad = rejects([BAD], "gopher_min_words", "12.0", "50.0")
     bad["rules"] = [["gopher_min_words", "c4_min_sentences"]]
-    edits = {"doc_id": [KEPT, KEPT], "stage": ["filter"] * 2, "start": [0, 50], "end": [7, 80]}
+    edits = {"doc_id": [KEPT, KEPT], "start": [0, 50], "end": [7, 80]}
     edits["replacement"] = ["", ""]
     files = [write(lake, "A", "filter", kept(KEPT, "docs"), "kept")]
     files += [write(lake, "A", "filter", bad, "rejects")]
@@ -72,17 +72,18 @@ def documents(ids: list[int]) -> dict[str, list[object]]:
         "crawled_at": [datetime(2021, 3, 4, 5, 6, 7, tzinfo=UTC)] * len(ids),
         "lang": ["en"] * len(ids),
         "lang_score": [0.75] * len(ids),
+        "text": [("Accept\n" + "x" * NUM_BYTES)[:NUM_BYTES]] * len(ids),
         "num_bytes": [NUM_BYTES] * len(ids),
         "archive": [f"/archives/{id_ >> 30}.warc.gz" for id_ in ids],
         "offset": [id_ & 0xFF for id_ in ids],
     }
 
 
-def rejects(ids: list[int], stage: str, rule: str, value: str, threshold: str) -> dict[str, list]:
+def rejects(ids: list[int], rule: str, value: str, threshold: str) -> dict[str, list]:
     columns = documents(ids)
-    for name in ("crawled_at", "lang", "lang_score"):
+    for name in ("crawled_at", "lang", "lang_score", "text"):
         del columns[name]
-    columns |= {"stage": [stage], "rule": [rule], "rules": [[rule]]}
+    columns |= {"rule": [rule], "rules": [[rule]]}
     return columns | {"value": [value], "threshold": [threshold]}
 
 
@@ -201,6 +202,8 @@ TWIN = f"{KEPT} ({URLS[KEPT]} in A, /archives/2.warc.gz at 4)"
                 INGESTED,
                 ("dedup", "retained; 2 name it as their twin"),
                 ("filter", "kept in domain docs: 90 characters; 2 spans cut (37 bytes)"),
+                ("filter", "bytes 0 to 7 cut: Accept"),
+                ("filter", "bytes 50 to 80 cut: " + "x" * 30),
                 ("encode", "3 tokens"),
                 (
                     "release demo",
@@ -286,7 +289,7 @@ def test_a_number_beyond_63_bits_is_no_id(lake: Lake, wanted: int) -> None:
 def test_a_later_dump_may_be_in_the_lake_alone(tmp_path: Path) -> None:
     """As `curation run CONFIG --dump C --to ingest` leaves it."""
     lake = Lake.create(tmp_path / "lake")
-    lake.freeze_inputs("C", 2, [])
+    lake.freeze_inputs("C", 2, 500, [])
     doc_id = first_doc_id(2, 0) + 7
     commit(lake, "C", "ingest", (1, 1), {}, [write(lake, "C", "ingest", documents([doc_id]))])
     (history,) = ledger.why(lake, str(doc_id))

@@ -137,7 +137,7 @@ def test_a_lake_before_its_first_commit(tmp_path: Path) -> None:
 def test_a_lake_that_is_only_ingested(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     lake = Lake.create(config.lake)
-    lake.freeze_inputs("A", 0, [InputFile(0, "a.warc.gz", 1, 1)])
+    lake.freeze_inputs("A", 0, 500, [InputFile(0, "a.warc.gz", 1, 1)])
     commit(lake, "ingest", "A", (4, 3, 1), 300, counts={"rejects": {"min_chars": 1}})
     page = read(lake, config, tmp_path)
     assert page.tables["funnel"][0][1][1:] == ["4", "3 75.0 %", "-", "-", "-", "300 B"]
@@ -246,7 +246,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
     config = make_config(tmp_path_factory.mktemp("full"))
     lake = Lake.create(config.lake)
     for ordinal, dump in enumerate("AB"):
-        lake.freeze_inputs(dump, ordinal, [InputFile(0, f"{dump}.warc.gz", 1000, 1)])
+        lake.freeze_inputs(dump, ordinal, 500, [InputFile(0, f"{dump}.warc.gz", 1000, 1)])
     files = write_documents(lake, 0, "A") + write_rejects(lake, "A")
     counts = {"rejects": {"min_chars": 9, HOSTILE_RULE: 1}, "languages": {"en": 5, "zh": 5}}
     commit(lake, "ingest", "A", (20, 10, 10), 1000, files, counts, seconds=4.0)
@@ -348,7 +348,6 @@ def write_rejects(lake: Lake, dump: str) -> tuple[FileEntry, ...]:
         {
             "doc_id": [100, 101],
             "url": [HOSTILE_URL, "https://example.org/short"],
-            "stage": ["ingest", "ingest"],
             "rule": [HOSTILE_RULE, "min_chars"],
             "value": [HOSTILE, "12"],
             "threshold": [None, "100"],

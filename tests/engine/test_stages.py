@@ -45,13 +45,20 @@ CHANGES = {
     "ingest.blocked_domains": ('["a.org"]', "ingest"),
     "ingest.blocked_hosts": ('["www.a.org"]', "ingest"),
     "ingest.blocked_paths": ('["/tag/"]', "ingest"),
+    "remote.user_agent": ('"lab/1.0"', ""),
+    "remote.connections": ("1", ""),
+    "remote.attempts": ("1", ""),
+    "remote.max_wait_seconds": ("1.0", ""),
+    "remote.timeout_seconds": ("1.0", ""),
+    "remote.anonymous": ("true", ""),
+    "remote.s3_endpoint": ('"http://127.0.0.1:9000"', ""),
     "fingerprint.bands": ("20", "fingerprint"),
     "fingerprint.rows": ("10", "fingerprint"),
     "fingerprint.ngram": ("3", "fingerprint"),
     "fingerprint.seed": ("2", "fingerprint"),
     "dedup.threshold": ("0.7", "dedup"),
     "dedup.scope": ('"dump"', "dedup"),
-    "dedup.window": ("3", "dedup"),
+    "dedup.window": ("3", ""),  # without the scope of that name; with it, below
     "dedup.bucket_cap": ("2", "dedup"),
     "dedup.index_ranges": ("4", "dedup"),
     "dedup.max_rounds": ("0", ""),
@@ -147,11 +154,19 @@ def test_a_setting_changes_the_stages_that_it_decides_and_what_follows(
     assert changed(keys(config), after) == expected
 
 
+def test_a_window_decides_in_its_scope(configure: Callable[..., Config]) -> None:
+    config, other = (configure('dedup.scope="window"', f"dedup.window={n}") for n in (1, 2))
+    assert changed(keys(config), keys(other)) == units(FOLLOWING["dedup"])
+
+
 @pytest.mark.parametrize(
     ("override", "same"),
     [
         ("dedup.threshold=1", "dedup.threshold=1.0"),
-        ("filter.rules={ a = 1, b = 2 }", "filter.rules={ b = 2.0, a = 1.0 }"),
+        (
+            "filter.rules={ gopher_min_words = 1, gopher_max_words = 2 }",
+            "filter.rules={ gopher_max_words = 2.0, gopher_min_words = 1.0 }",
+        ),
         ("ingest.max_record_bytes=10_000_000", "ingest.min_chars=100"),  # both the default
     ],
 )
@@ -200,11 +215,15 @@ def test_a_tokenizer_that_is_not_the_pinned_one_is_refused(
     ("package", "extractor", "first"),
     [
         ("fastwarc", "resiliparse", "ingest"),
+        ("warcio", "resiliparse", "ingest"),
+        ("zlib-ng", "resiliparse", "ingest"),
         ("resiliparse", "resiliparse", "ingest"),
         ("resiliparse", "trafilatura", "ingest"),  # it decodes bytes for either
         ("trafilatura", "trafilatura", "ingest"),
         ("lxml", "trafilatura", "ingest"),
         ("justext", "trafilatura", "ingest"),
+        ("trafilatura", "trafilatura_fast", "ingest"),
+        ("chardet", "resiliparse", "ingest"),
         ("fasttext-predict", "resiliparse", "ingest"),
         ("trafilatura", "resiliparse", ""),
         ("tokenizers", "resiliparse", "encode"),

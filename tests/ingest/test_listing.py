@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import InputChanged, InputInvalid, InputMissing, InputVanished
-from curation.ingest.listing import InputFile, freeze, list_inputs
+from curation.ingest.listing import InputFile, RemoteListing, freeze, list_inputs, resolve
 
 
 @pytest.fixture
@@ -92,11 +92,101 @@ def test_an_entry_that_yields_nothing_is_named(tmp_path, entry, message):
         list_inputs([str(tmp_path / entry)])
 
 
-def test_no_entry_and_a_url_are_refused():
+def test_no_entry_is_refused():
     with pytest.raises(InputMissing, match="no input is configured"):
         list_inputs([])
-    with pytest.raises(InputMissing, match=r"https://e\.com/a\.warc\.gz is a URL"):
-        list_inputs(["https://e.com/a.warc.gz"])
+
+
+def test_a_remote_file_is_not_asked_for_its_size():
+    """No host of these names exists; nothing is asked of them."""
+    urls = ["https://h.invalid/a.warc.gz", "s3://bucket/b.warc.gz"]
+    assert list_inputs(urls) == [(url, None, None) for url in urls]
+
+
+def test_file_urls_are_local_paths(tree):
+    assert names(list_inputs([f"file://{tree}/a.warc"]), tree) == ["a.warc"]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://h.invalid/*.warc.gz", "folder or a pattern"),
+        ("s3://bucket/folder/", "write the URLs of the files into a path listing"),
+        ("https://ann:secret@h.invalid/a.warc.gz", "~/.netrc"),
+        ("https://ann:secret@h.invalid/a.paths", "~/.netrc"),
+    ],
+)
+def test_a_url_that_names_no_file_is_refused(url, message):
+    with pytest.raises(InputInvalid, match=message):
+        list_inputs([url])
+
+
+CC = "https://data.commoncrawl.org/crawl-data/CC-MAIN-2023-14/warc.paths.gz"
+
+
+@pytest.mark.parametrize(
+    ("line", "listing", "base", "url"),
+    [
+        # from the root of the host or bucket, as Common Crawl's listings are
+        (
+            "crawl-data/CC-MAIN-2023-14/segments/1/warc/a.warc.gz",
+            CC,
+            "",
+            "https://data.commoncrawl.org/crawl-data/CC-MAIN-2023-14/segments/1/warc/a.warc.gz",
+        ),
+        ("crawl-data/X/a.gz", "s3://commoncrawl/crawl-data/Y/wet.paths.gz", "",
+         "s3://commoncrawl/crawl-data/X/a.gz"),
+        # a mirror below a folder of its own
+        ("crawl-data/X/a.gz", "https://m.example/cc/crawl-data/Y/l.paths", "",
+         "https://m.example/cc/crawl-data/X/a.gz"),
+        # beside the listing
+        ("a.gz", "https://m.example/x/l.paths", "", "https://m.example/x/a.gz"),
+        ("x", "https://m.example/x/l.paths", "", "https://m.example/x/x"),
+        ("sub/a.gz", "https://m.example/x/l.paths?v=1", "", "https://m.example/x/sub/a.gz"),
+        ("a.gz", "https://m.example/l.paths", "", "https://m.example/a.gz"),
+        # by the setting, and complete
+        ("crawl-data/X/a.gz", CC, "s3://mirror/cc/", "s3://mirror/cc/crawl-data/X/a.gz"),
+        ("https://h.example/a.gz", CC, "s3://mirror", "https://h.example/a.gz"),
+    ],
+)  # fmt: skip
+def test_what_a_line_of_a_remote_listing_means(line, listing, base, url):
+    assert resolve(line, listing, base) == url
+
+
+def test_a_listing_on_disk_may_name_urls(tree):
+    listing = tree / "list.paths"
+    listing.write_text("https://h.invalid/b.warc.gz\na.warc\n")
+    found = list_inputs([str(listing)])
+    assert found[1] == ("https://h.invalid/b.warc.gz", None, None)
+    assert found[0][0] == str(tree / "a.warc")
+
+
+def test_lines_are_relative_to_the_base(tree):
+    """Common Crawl's listing, downloaded: its files are there, or copied elsewhere."""
+    listing = tree / "lists" / "warc.paths"
+    listing.parent.mkdir()
+    listing.write_text("sub/c.warc.gz\n")
+    with pytest.raises(InputMissing, match=r"set dumps\.base"):
+        list_inputs([str(listing)])
+    assert list_inputs([str(listing)], base="https://h.invalid/") == [
+        ("https://h.invalid/sub/c.warc.gz", None, None)
+    ]
+    assert names(list_inputs([str(listing)], base=str(tree)), tree) == ["sub/c.warc.gz"]
+
+
+def test_a_remote_listing_that_is_known_is_not_fetched(tree):
+    url = "https://h.invalid/warc.paths.gz"
+    known = RemoteListing("0" * 64, "", ("https://h.invalid/a.gz", "https://h.invalid/b.gz"))
+    found = list_inputs([url, "https://h.invalid/a.gz", f"{tree}/a.warc"], listings={url: known})
+    assert [path for path, _, _ in found] == [*known.paths, f"{tree}/a.warc"]
+
+
+def test_freezing_keeps_remote_files_by_their_url():
+    url = "https://h.example/a.warc.gz"
+    frozen = freeze([], [(url, None, None)])
+    assert freeze(frozen, [(url, None, None)]) == frozen == [InputFile(0, url, None, None)]
+    with pytest.raises(InputVanished, match=r"a\.warc\.gz was frozen, and is no longer"):
+        freeze(frozen, [])
 
 
 def test_freezing_numbers_new_files_in_path_order_behind_the_old_ones():

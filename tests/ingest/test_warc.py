@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import random
 import zlib
 from collections import Counter
@@ -27,8 +26,6 @@ from curation.errors import InputInvalid, InputMissing
 from curation.ingest.warc import RECORD_SCHEMA, read_records, read_rows
 
 DUMPS = Path(__file__).parents[1] / "data" / "dumps"
-GOLD = os.environ.get("CURATION_GOLD_DATA")
-needs_gold = pytest.mark.skipif(not GOLD, reason="CURATION_GOLD_DATA names no folder of gold data")
 
 HTML_HEADERS = [("Content-Type", "text/html; charset=utf-8")]
 
@@ -384,7 +381,6 @@ def chunked(body):
         ("", BODY, BODY),
         ("Transfer-Encoding: chunked", chunked(BODY), BODY),
         ("Transfer-Encoding: chunked", BODY, BODY),  # decoded by the archiver, header kept
-        ("Transfer-Encoding: chunked", chunked(LONG)[:200_000], LONG[:65536]),  # cut
         ("Content-Encoding: gzip", gzip.compress(BODY), BODY),
         ("Content-Encoding: gzip", BODY, BODY),
         ("Content-Encoding: deflate", zlib.compress(BODY), BODY),
@@ -436,40 +432,6 @@ def test_records_above_the_limit_have_an_error_and_cost_no_memory():
     )
     assert [row["error"] for row in records] == ["record_too_large", "record_too_large", None]
     assert [row["payload"] for row in records] == [None, None, b"ok"]
-
-
-# --- real archives -------------------------------------------------------------------------------
-
-
-@needs_gold
-@pytest.mark.parametrize("folder", ["warc-crawls", "warc-commoncrawl"])
-def test_real_crawls_hold_what_both_readers_agree_on(folder):
-    lines = (Path(GOLD) / folder / "expected.jsonl").read_text().splitlines()
-    checked = 0
-    for expected in map(json.loads, lines):
-        if not expected["readers_agree"]:
-            continue
-        records, counts = rows(str(Path(GOLD) / folder / expected["file"]))
-        types = Counter(row["record_type"] for row in records) + Counter(counts)
-        types["response"] += types.pop("response_not_http", 0)
-        assert +types == Counter(expected["fastwarc"]["types"]), expected["file"]
-        assert all(row["error"] is None for row in records), expected["file"]
-        checked += 1
-    assert checked >= 4
-
-
-@needs_gold
-def test_malformed_archives_raise_nothing_and_their_damage_is_counted():
-    lines = (Path(GOLD) / "warc-bad" / "expected.jsonl").read_text().splitlines()
-    for expected in map(json.loads, lines):
-        records, counts = rows(str(Path(GOLD) / "warc-bad" / expected["file"]))
-        num_lost = sum(row["record_type"] == "lost" for row in records)
-        assert (
-            len(records) - num_lost >= expected["fastwarc"]["types"].get("response", 0) - num_lost
-        )
-        assert num_lost or counts or records, expected["file"]
-        if expected["fastwarc"]["error"] is not None:
-            assert num_lost >= 1, expected["file"]
 
 
 # --- Parquet, JSONL and text ---------------------------------------------------------------------
