@@ -2,18 +2,19 @@
 
 Every URL, of a page or of a list, is read by one kernel into one form, on which all rules work:
 `host/path?query` in lower case, without scheme, user, port, fragment, dots after the host and
-slashes after the path. Hosts are Punycode (UTS 46), IPv6 is compressed; `%7e` and everything that
-is not ASCII are decoded in the path, as in `~` and UTF-8.
+slashes after the path. Hosts are Punycode (UTS 46), IPv6 is compressed; escapes of what is not
+ASCII and of letters, digits and -._~ are decoded.
 
-Lists are compiled once (`compile_lists`) into flat arrays that are saved and memory-mapped, so that
-all Python workers of a node share one copy: a hash table of 64-bit slots, which point at the
-entries themselves, and an Aho-Corasick automaton for sub-words. A hit is compared with the bytes of
-the entry; a collision of hashes costs a comparison and decides nothing.
+Lists are compiled once into flat arrays that are saved and memory-mapped, so that all Python
+workers of a node share one copy: a hash table of 64-bit slots, which point at the entries
+themselves, and an Aho-Corasick automaton for sub-words. A hit is compared with the bytes of the
+entry; a collision of hashes costs a comparison and decides nothing.
 """
 
 import gzip
 import ipaddress
 import json
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -39,23 +40,18 @@ URL_PATTERN = (
     r"(?P<host>\[[^\]/?#\\]*\]|[^/?#\\:]*)(?::[^/?#\\]*)?(?P<path>[^?#]*)"
 )
 HOST_OF = re.compile(
-    r"^(\s*(?:[A-Za-z][A-Za-z0-9+.\-]*://)?(?:[^/?#\\]*@)?)"
-    r"(\[[^\]/?#\\]*\]|[^/?#\\:]*)",
-    re.S,
+    r"^(\s*(?:[A-Za-z][A-Za-z0-9+.\-]*://)?(?:[^/?#\\]*@)?)(\[[^\]/?#\\]*\]|[^/?#\\:]*)", re.S
 )
 # Labels may hold underscores and outer hyphens: real lists and real hosts do.
 HOST_FORM = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]"
 # `0.0.0.0 ads.example.com`: a line of a hosts file
 HOSTS_FILE_ADDRESS = r"^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%\w+)?)\s+"
-# What squidGuard, for which UT1 is written, leaves out before a host of a URL list.
-WWW = r"^(?:www|web|ftp)[0-9]*\.([^./]+\.[^/]*)"
 NOT_LETTERS = r"[^a-z0-9\x{80}-\x{10FFFF}]+"
 
 COMPILED_VERSION = 1
 """Version of the compiled form and of the normal form; an older file is compiled again."""
 
 FORMATS = (
-    "ut1",
     "domains",
     "hosts",
     "registered_domains",
@@ -64,33 +60,31 @@ FORMATS = (
     "soft_words",
     "subwords",
     "expressions",
-    "takedown",
 )
-UT1_FILES = {"domains": "domains", "urls": "urls", "expressions": "expressions"}
-MAX_SOFT_WORDS = 8  # distinct soft words that a list may ask for
+UT1_FILES = ("domains", "urls", "expressions")
+MAX_SOFT_WORDS = 8  # distinct soft words that may be asked for
 MIN_SUBWORD_LETTERS = 2  # one letter is in every URL
 
 VERDICT_TYPE = pa.struct([("rule", pa.string()), ("entry", pa.string()), ("list", pa.string())])
 
-# Kinds of entries. Soft words have a kind for each list, from SOFT on: they are counted by list.
-DOMAIN, HOST, REGISTERED, SEGMENTS, EXACT, PREFIX, WORD, SUBWORD, SOFT = range(9)
-PLAIN, WILDCARD, EXCEPTION = range(3)  # of the public suffix list
+DOMAIN, HOST, REGISTERED, SEGMENTS, EXACT, WORD, SOFT, SUBWORD = range(8)  # kinds of entries
+PLAIN, WILDCARD, EXCEPTION = range(3)  # of the public suffix list; as hosts, hashed from the end
 RULE_NAMES = (
     "url_domain",
     "url_host",
     "url_registered_domain",
     "url_prefix",
     "url_exact",
-    "url_prefix",
     "url_word",
-    "url_subword",
     "url_soft_words",
+    "url_subword",
 )
 PATH_RULE, EXPRESSION_RULE = "url_path", "url_expression"
 
 FNV_BASIS = np.uint64(14695981039346656037)  # FNV-1a, 64 bit
 FNV_PRIME = np.uint64(1099511628211)
 MAX_LOAD = 0.7
+MAPPED_BYTES = 4096  # files up to a page of memory are read
 
 BoolArray = npt.NDArray[np.bool_]
 UInt64Array = npt.NDArray[np.uint64]
@@ -100,17 +94,16 @@ Int16Array = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class UrlList:
-    """A list of what to block: files (`path`) or `entries` of the configuration itself.
+    """A list of what to block: lines of a file, or `entries` of the configuration itself.
 
-    format is one of FORMATS or `paths` (a substring of the path, entries only); `min_words` is how
-    many distinct soft words block a URL. The README says what a line of each format may be.
+    format is one of FORMATS, or `takedown` (hosts, exact URLs, and URLs with all below them), or
+    `paths` (substrings of the path, entries only). The README says what a line may be.
     """
 
     name: str
     format: str
     path: str = ""
     entries: tuple[str, ...] = ()
-    min_words: int = 2
 
 
 class _Table(NamedTuple):
@@ -131,7 +124,7 @@ class _Automaton(NamedTuple):
 
 
 class _Urls(NamedTuple):
-    """URLs in normal form; host_ends is -1 where there is no URL."""
+    """URLs in normal form; host_ends is -1 where there is no host."""
 
     data: UInt8Array
     offsets: Int64Array
@@ -144,14 +137,12 @@ class CompiledLists:
 
     names: tuple[str, ...]
     patterns: tuple[tuple[str, str, int], ...]  # rule, pattern, list
-    table: _Table
+    min_soft_words: int
     lists: Int16Array  # of every entry
+    has: BoolArray  # entries of each kind
+    table: _Table
     suffixes: _Table
     automaton: _Automaton
-    has: BoolArray  # entries of each kind, up to SOFT
-    min_words: Int64Array  # of every soft list
-    prefix_lengths: BoolArray
-    max_tokens: int  # of a word
 
     @property
     def num_entries(self) -> int:
@@ -174,28 +165,28 @@ def hosts(url: pa.Array) -> pa.Array:
 
 
 def normal_forms(url: pa.Array) -> pa.Array:
-    """Return each URL in the form on which rules work; null without a scheme or host.
+    """Return each URL in the form on which rules work; null for a null and without a host.
 
-    Cost: one pass over the bytes; hosts that are not ASCII, or IPv6, pass through Python.
+    A scheme is not needed. Cost: one pass over the bytes; hosts that are not ASCII, or IPv6, pass
+    through Python.
     """
-    urls = _normalised(url, needs_scheme=True)
-    return _strings(urls.data, urls.offsets, urls.host_ends < 0)
+    return _strings(_normalised(url))
 
 
 def registered_domains(url: pa.Array, suffixes: _Table) -> pa.Array:
     """Return the registered domain of each URL: the public suffix and one label more.
 
-    An IP address is its own. Null for a null, no URL, and a host that is a public suffix.
+    An IP address is its own. Null for a null, no host, and a host that is a public suffix.
     """
-    urls = _normalised(url, needs_scheme=True)
+    urls = _normalised(url)
     starts = _registered_starts(*urls, suffixes)
     ends = np.where(starts < 0, 0, urls.host_ends)
     return pa.array(
         [
-            None if start < 0 else urls.data[start:end].tobytes().decode()
+            None if start < 0 else urls.data[start:end].tobytes().decode("utf-8", "replace")
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ],
-        pa.string(),
+        pa.large_string(),
     )
 
 
@@ -211,7 +202,9 @@ def blocked(url: pa.Array, lists: CompiledLists) -> pa.StructArray:
     and for every path segment and word where lists have such entries; one regular expression per
     URL and expression. No Python object but for what is blocked.
     """
-    urls = _normalised(url, needs_scheme=True)
+    if lists.num_entries == 0:
+        return pa.nulls(len(url), VERDICT_TYPE)
+    urls = _normalised(url)
     hits = np.full(len(url), -1, np.int64)
     soft_hits = np.full((len(url), MAX_SOFT_WORDS), -1, np.int64)
     _match(
@@ -219,9 +212,7 @@ def blocked(url: pa.Array, lists: CompiledLists) -> pa.StructArray:
         lists.table,
         lists.suffixes,
         lists.automaton,
-        lists.min_words,
-        lists.prefix_lengths,
-        lists.max_tokens,
+        lists.min_soft_words,
         lists.has,
         hits,
         soft_hits,
@@ -230,7 +221,7 @@ def blocked(url: pa.Array, lists: CompiledLists) -> pa.StructArray:
     for i in np.flatnonzero(hits >= 0).tolist():
         entries = soft_hits[i][soft_hits[i] >= 0].tolist() or [int(hits[i])]
         verdicts[i] = {
-            "rule": RULE_NAMES[min(int(lists.table.kinds[hits[i]]), SOFT)],
+            "rule": RULE_NAMES[lists.table.kinds[hits[i]]],
             "entry": ",".join(_entry(lists.table, entry) for entry in entries),
             "list": lists.names[lists.lists[hits[i]]],
         }
@@ -244,7 +235,7 @@ def _match_patterns(
     """Try the substrings of paths and the expressions on what nothing has blocked."""
     if not lists.patterns or not verdicts:
         return
-    whole = _strings(urls.data, urls.offsets, urls.host_ends < 0)
+    whole = _strings(urls)
     paths = pc.struct_field(pc.extract_regex(whole, r"(?s)^[^/]*(?P<path>[^?]*)"), "path")
     for rule, pattern, owner in lists.patterns:
         if rule == PATH_RULE:
@@ -257,44 +248,38 @@ def _match_patterns(
 
 
 def _entry(table: _Table, entry: int) -> str:
-    return table.blob[table.offsets[entry] : table.offsets[entry + 1]].tobytes().decode()
+    data = table.blob[table.offsets[entry] : table.offsets[entry + 1]]
+    return data.tobytes().decode("utf-8", "replace")
 
 
-def _strings(data: UInt8Array, offsets: Int64Array, is_null: BoolArray) -> pa.Array:
-    array = pa.Array.from_buffers(
-        pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-    array = pc.if_else(pa.array(is_null), pa.scalar(None, pa.large_binary()), array)
-    # a percent escape may have decoded to bytes that are not UTF-8
-    valid = pc.cast(array, pa.large_string(), safe=False)
+def _strings(urls: _Urls) -> pa.Array:
+    buffers = [None, pa.py_buffer(urls.offsets), pa.py_buffer(urls.data)]
+    array = pa.Array.from_buffers(pa.large_binary(), len(urls.host_ends), buffers)
+    array = pc.if_else(pa.array(urls.host_ends < 0), pa.scalar(None, pa.large_binary()), array)
     try:
-        valid.validate(full=True)
-    except pa.ArrowInvalid:
+        return pc.cast(array, pa.large_string())
+    except pa.ArrowInvalid:  # an escape was decoded to what is not UTF-8
         texts = [None if v is None else v.decode("utf-8", "replace") for v in array.to_pylist()]
         return pa.array(texts, pa.large_string())
-    return valid
 
 
-def _normalised(url: pa.Array, needs_scheme: bool) -> _Urls:
-    data, offsets = utf8_buffers(url)
-    urls, is_foreign = _normalise_all(data, offsets, needs_scheme)
+def _normalised(url: pa.Array) -> _Urls:
+    urls, is_foreign = _normalise_all(*utf8_buffers(url))
     if is_foreign.any():
         mask = pa.array(is_foreign)
         texts = [_with_ascii_host(text) for text in url.filter(mask).to_pylist()]
         url = pc.replace_with_mask(url, mask, pa.array(texts, url.type))
-        urls, _ = _normalise_all(*utf8_buffers(url), needs_scheme)
+        urls, _ = _normalise_all(*utf8_buffers(url))
     return urls
 
 
-def _normalise_all(
-    data: UInt8Array, offsets: Int64Array, needs_scheme: bool
-) -> tuple[_Urls, BoolArray]:
+def _normalise_all(data: UInt8Array, offsets: Int64Array) -> tuple[_Urls, BoolArray]:
     num_urls = len(offsets) - 1
     out = np.empty(int(offsets[-1] - offsets[0]) + num_urls, np.uint8)
     out_offsets = np.zeros(num_urls + 1, np.int64)
     host_ends = np.empty(num_urls, np.int64)
     is_foreign = np.zeros(num_urls, np.bool_)
-    num_bytes = _normalise(data, offsets, needs_scheme, out, out_offsets, host_ends, is_foreign)
+    num_bytes = _normalise(data, offsets, out, out_offsets, host_ends, is_foreign)
     return _Urls(out[:num_bytes], out_offsets, host_ends), is_foreign
 
 
@@ -326,69 +311,51 @@ def _ascii_label(label: str) -> str:
 # ---- lists -------------------------------------------------------------------------------------
 
 
-def list_files(url_list: UrlList) -> list[str]:
-    """Return the files of a list: one, or those of a UT1 category folder.
+def ut1_category(name: str, folder: str) -> list[UrlList]:
+    """Return the lists of a UT1 category: files `domains`, `urls`, `expressions`, or gzipped.
 
-    Raises ArtifactMissing when there is none.
+    Raises ArtifactMissing when there is none of them.
     """
-    if not url_list.path:
-        return []
-    path = Path(url_list.path)
-    if url_list.format != "ut1":
-        if path.is_file():
-            return [str(path)]
-        raise ArtifactMissing(
-            f"URL list {url_list.name!r}: no file at {path}; check url_lists.path"
-        )
     found = [
-        str(path / f"{name}{suffix}")
-        for name in UT1_FILES
+        UrlList(name, file, str(Path(folder, file + suffix)))
+        for file in UT1_FILES
         for suffix in ("", ".gz")
-        if (path / f"{name}{suffix}").is_file()
+        if Path(folder, file + suffix).is_file()
     ]
-    if found:
-        return found
-    raise ArtifactMissing(
-        f"URL list {url_list.name!r}: {path} is no UT1 category: there is no file "
-        f"{', '.join(UT1_FILES)} (or with .gz) in it; name the folder of one category, "
-        "such as blacklists/adult"
-    )
+    if not found:
+        raise ArtifactMissing(
+            f"URL list {name!r}: {folder} is no UT1 category: it has no file "
+            f"{', '.join(UT1_FILES)} (or with .gz); name the folder of one category, "
+            "such as blacklists/adult"
+        )
+    return found
 
 
-def compile_lists(lists: Sequence[UrlList], suffix_file: str | Path | None = None) -> CompiledLists:
+def compile_lists(
+    lists: Sequence[UrlList], suffix_file: str | Path | None = None, min_soft_words: int = 2
+) -> CompiledLists:
     """Read lists and return them compiled.
 
-    Raises ArtifactMissing, ArtifactInvalid with file and line, or ConfigError for an entry of the
-    configuration. `suffix_file` is a public suffix list, needed for `registered_domains`. Cost:
-    about 1 second and 100 MB of working memory per million hosts; once per change of a list.
+    `suffix_file` is a public suffix list, read for `registered_domains`. Raises ArtifactInvalid
+    with file and line, ConfigError for an entry of the configuration. Cost: see the README;
+    once per change of a list.
     """
     needs_suffixes = any(url_list.format == "registered_domains" for url_list in lists)
-    if needs_suffixes and suffix_file is None:
-        raise ConfigError("a list of registered_domains needs public_suffix_list; set it")
     suffixes = compile_suffixes(suffix_file if needs_suffixes else None)
     entries = _Entries()
-    min_words = []
     for number, url_list in enumerate(lists):
-        if url_list.format == "soft_words":
-            min_words.append(url_list.min_words)
-        for source in _sources(url_list):
-            soft = SOFT + len(min_words) - 1
-            _READERS[source.format](source, number, soft, suffixes, entries)
+        entries.owner = number
+        _add_list(_source(url_list), url_list.format, suffixes, entries)
     table = entries.table()
-    lengths = np.diff(table.offsets)[table.kinds == PREFIX]
-    prefix_lengths = np.zeros(int(lengths.max()) + 1 if len(lengths) else 0, np.bool_)
-    prefix_lengths[lengths] = True
     return CompiledLists(
         names=tuple(url_list.name for url_list in lists),
         patterns=tuple(entries.patterns),
-        table=table,
+        min_soft_words=min_soft_words,
         lists=entries.owners(),
+        has=np.isin(np.arange(len(RULE_NAMES)), table.kinds),
+        table=table,
         suffixes=suffixes,
         automaton=_automaton(table),
-        has=np.isin(np.arange(SOFT + 1), np.minimum(table.kinds, SOFT)),
-        min_words=np.array(min_words, np.int64),
-        prefix_lengths=prefix_lengths,
-        max_tokens=entries.max_tokens,
     )
 
 
@@ -399,34 +366,30 @@ def compile_suffixes(path: str | Path | None) -> _Table:
     """
     entries = _Entries()
     if path is not None:
-        source = _read(str(path), "public suffixes", comment="//")
+        source = _read(str(path), comment="//")
         rule = pc.replace_substring_regex(source.lines, r"\s.*$", "")
         for mark, kind in (("!", EXCEPTION), ("*.", WILDCARD), ("", PLAIN)):
             chosen = pc.starts_with(rule, mark)
-            part = source.only(chosen)._replace(
-                lines=pc.utf8_slice_codeunits(rule.filter(chosen), len(mark))
-            )
-            entries.add(_checked(part, "is no public suffix"), kind, 0)
-            rest = pc.invert(chosen)
-            source, rule = source.only(rest), rule.filter(rest)
+            texts = pc.utf8_slice_codeunits(rule.filter(chosen), len(mark))
+            part = source.only(chosen)._replace(lines=texts)
+            entries.add(_checked(part, "$", "is no public suffix"), kind)
+            source, rule = source.only(pc.invert(chosen)), rule.filter(pc.invert(chosen))
     return entries.table()
 
 
 def save(lists: CompiledLists, folder: Path) -> None:
-    """Write compiled lists as .npy files, which `load` maps into memory."""
-    named = {
-        **{f"table_{name}": array for name, array in lists.table._asdict().items()},
-        **{f"suffixes_{name}": array for name, array in lists.suffixes._asdict().items()},
-        **{f"automaton_{name}": array for name, array in lists.automaton._asdict().items()},
-        "lists": lists.lists,
-        "has": lists.has,
-        "min_words": lists.min_words,
-        "prefix_lengths": lists.prefix_lengths,
-    }
-    for name, array in named.items():
-        np.save(folder / f"{name}.npy", array)
-    about = {"names": lists.names, "patterns": lists.patterns, "max_tokens": lists.max_tokens}
-    (folder / "about.json").write_text(json.dumps(about))
+    """Write compiled lists, to the disk itself, as .npy files, which `load` maps into memory."""
+    arrays: dict[str, npt.NDArray[Any]] = {"lists": lists.lists, "has": lists.has}
+    for part in ("table", "suffixes", "automaton"):
+        for name, array in getattr(lists, part)._asdict().items():
+            arrays[f"{part}_{name}"] = array
+    for name, array in arrays.items():
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
+    about = [lists.names, lists.patterns, lists.min_soft_words]
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def load(folder: Path) -> CompiledLists:
@@ -434,26 +397,26 @@ def load(folder: Path) -> CompiledLists:
 
     def read(name: str) -> Any:
         path = folder / f"{name}.npy"
-        try:
-            return np.asarray(np.load(path, mmap_mode="r"))
-        except ValueError:  # an empty file cannot be mapped
-            array = np.load(path)
-            array.flags.writeable = False
-            return array
+        is_small = path.stat().st_size <= MAPPED_BYTES  # what is empty cannot be mapped
+        return _frozen(np.asarray(np.load(path, mmap_mode=None if is_small else "r")))
 
-    about = json.loads((folder / "about.json").read_text())
+    names, patterns, min_soft_words = json.loads((folder / "about.json").read_text("utf-8"))
     return CompiledLists(
-        names=tuple(about["names"]),
-        patterns=tuple(tuple(pattern) for pattern in about["patterns"]),
-        table=_Table(*(read(f"table_{name}") for name in _Table._fields)),
+        names=tuple(names),
+        patterns=tuple((rule, pattern, owner) for rule, pattern, owner in patterns),
+        min_soft_words=min_soft_words,
         lists=read("lists"),
+        has=read("has"),
+        table=_Table(*(read(f"table_{name}") for name in _Table._fields)),
         suffixes=_Table(*(read(f"suffixes_{name}") for name in _Table._fields)),
         automaton=_Automaton(*(read(f"automaton_{name}") for name in _Automaton._fields)),
-        has=read("has"),
-        min_words=read("min_words"),
-        prefix_lengths=read("prefix_lengths"),
-        max_tokens=about["max_tokens"],
     )
+
+
+def _frozen(array: Any) -> Any:
+    """Return an array that cannot be written: kernels are compiled for one kind of array."""
+    array.flags.writeable = False
+    return array
 
 
 class _Source(NamedTuple):
@@ -461,7 +424,6 @@ class _Source(NamedTuple):
 
     where: str  # file, or setting
     is_file: bool
-    format: str
     lines: pa.Array
     numbers: Int64Array
 
@@ -487,60 +449,51 @@ class _Entries:
     """Entries of all lists as they are read."""
 
     def __init__(self) -> None:
+        self.owner = 0  # list that is being read
         self.patterns: list[tuple[str, str, int]] = []
-        self.max_tokens = 0
-        self._parts: list[tuple[UInt8Array, Int64Array]] = []  # bytes, lengths
-        self._kinds: list[Int16Array] = []
-        self._owners: list[Int16Array] = []
+        self._blobs = [np.zeros(0, np.uint8)]
+        self._lengths = [np.zeros(0, np.int64)]
+        self._kinds = [np.zeros(0, np.int16)]
+        self._owners = [np.zeros(0, np.int16)]
 
-    def add(self, texts: pa.Array, kind: int, owner: int) -> None:
+    def add(self, texts: pa.Array, kind: int) -> None:
         data, offsets = utf8_buffers(texts)
-        lengths = np.diff(offsets)
-        self._parts.append((data[offsets[0] : offsets[-1]].copy(), lengths))
-        self._kinds.append(np.full(len(lengths), kind, np.int16))
-        self._owners.append(np.full(len(lengths), owner, np.int16))
+        self._blobs.append(data[offsets[0] : offsets[-1]])
+        self._lengths.append(np.diff(offsets))
+        self._kinds.append(np.full(len(texts), kind, np.int16))
+        self._owners.append(np.full(len(texts), self.owner, np.int16))
 
     def owners(self) -> Int16Array:
-        return np.concatenate([np.zeros(0, np.int16), *self._owners])
+        owners: Int16Array = _frozen(np.concatenate(self._owners))
+        return owners
 
     def table(self) -> _Table:
-        blob = np.concatenate([np.zeros(0, np.uint8), *(data for data, _ in self._parts)])
-        lengths = np.concatenate([np.zeros(0, np.int64), *(each for _, each in self._parts)])
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        kinds = np.concatenate([np.zeros(0, np.int16), *self._kinds])
-        num_slots = 1 << max(int(len(kinds) / MAX_LOAD), 1).bit_length()
-        slots = np.zeros(num_slots, np.uint64)
-        for array in (blob, offsets, kinds):
-            array.flags.writeable = False
+        blob = _frozen(np.concatenate(self._blobs))
+        offsets = _frozen(np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))]))
+        kinds = _frozen(np.concatenate(self._kinds))
+        slots = np.zeros(1 << max(int(len(kinds) / MAX_LOAD), 1).bit_length(), np.uint64)
         _fill(slots, offsets, kinds, blob)
-        slots.flags.writeable = False
-        return _Table(slots, offsets, kinds, blob)
+        return _Table(_frozen(slots), offsets, kinds, blob)
 
 
-def _sources(url_list: UrlList) -> list[_Source]:
-    """Return the lines of a list's files, without comments and blanks, and its entries."""
-    sources = []
-    for path in list_files(url_list):
-        name = Path(path).name.removesuffix(".gz")
-        format = UT1_FILES[name] if url_list.format == "ut1" else url_list.format
-        sources.append(_read(path, format))
-    if url_list.entries:
-        lines = pa.array(url_list.entries, pa.string())
-        numbers = np.arange(len(lines), dtype=np.int64)
-        sources.append(_Source(url_list.name, False, url_list.format, lines, numbers))
-    return sources
+def _source(url_list: UrlList) -> _Source:
+    if url_list.path:
+        return _read(url_list.path)
+    numbers = np.arange(len(url_list.entries), dtype=np.int64)
+    return _Source(url_list.name, False, pa.array(url_list.entries, pa.large_string()), numbers)
 
 
-def _read(path: str, format: str, comment: str = "#") -> _Source:
+def _read(path: str, comment: str = "#") -> _Source:
     """Read a text file, gzipped or not, as lines without blanks and comments."""
     try:
         data = Path(path).read_bytes()
-        if path.endswith(".gz"):
+        if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise ArtifactInvalid(f"{path} cannot be read: {error}; restore the file") from None
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")).astype(np.int64)
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
     offsets = np.concatenate([[0], ends + 1, [len(data)]]).astype(np.int64)
     lines = pa.Array.from_buffers(
         pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
@@ -550,7 +503,7 @@ def _read(path: str, format: str, comment: str = "#") -> _Source:
         lines = pc.utf8_rtrim_whitespace(pc.replace_substring_regex(lines, r"(?:^|\s)#.*$", ""))
     stays = pc.and_not(pc.not_equal(lines, ""), pc.starts_with(lines, comment))
     numbers = np.flatnonzero(np.asarray(stays)).astype(np.int64) + 1
-    return _Source(path, True, format, lines.filter(stays), numbers)
+    return _Source(path, True, lines.filter(stays), numbers)
 
 
 def _as_text(path: str, lines: pa.Array) -> pa.Array:
@@ -567,145 +520,115 @@ def _as_text(path: str, lines: pa.Array) -> pa.Array:
         raise
 
 
-def _read_hosts(kind: int) -> Any:
-    def read(source: _Source, owner: int, soft: int, suffixes: _Table, entries: _Entries) -> None:
-        lines = pc.replace_substring_regex(source.lines, HOSTS_FILE_ADDRESS, "")
-        if kind != HOST:
-            lines = pc.replace_substring_regex(lines, r"^(?:\*\.|\.)", "")
-        texts = _checked(source._replace(lines=lines), "is no host; write one such as example.com")
-        if kind == REGISTERED:
-            data, offsets = utf8_buffers(texts)
-            starts = _registered_starts(data, offsets, offsets[1:], suffixes)
-            source.refuse_if(starts < 0, "is a public suffix: it would block every site under it")
-            texts = pa.array(
-                [
-                    data[start:end].tobytes().decode()
-                    for start, end in zip(starts.tolist(), offsets[1:].tolist(), strict=True)
-                ],
-                pa.large_string(),
-            )
-        entries.add(texts, kind, owner)
-
-    return read
-
-
-def _checked(source: _Source, rule: str) -> pa.Array:
-    """Return hosts in normal form; raises for a line that is more than a host, or none."""
-    urls = _normalised(source.lines, needs_scheme=False)
-    texts = _strings(urls.data, urls.offsets, urls.host_ends < 0)
-    is_host = pc.fill_null(pc.match_substring_regex(texts, f"^(?:{HOST_FORM})$"), False)
-    wrong = pc.or_(pc.invert(is_host), pc.match_substring_regex(source.lines, r"\s"))
-    source.refuse_if(wrong, rule)
-    return texts
+def _add_list(source: _Source, format: str, suffixes: _Table, entries: _Entries) -> None:
+    if format == "domains":
+        _add_hosts(source, DOMAIN, entries)
+    elif format == "hosts":
+        _add_hosts(source, HOST, entries)
+    elif format == "registered_domains":
+        _add_registered(source, suffixes, entries)
+    elif format == "urls":
+        entries.add(_checked_urls(source), SEGMENTS)
+    elif format == "takedown":
+        _add_takedown(source, entries)
+    elif format == "words":
+        entries.add(_joined(source), WORD)
+    elif format == "soft_words":
+        entries.add(_joined(source), SOFT)
+    elif format == "subwords":
+        joined = _joined(source)
+        short = pc.less(pc.utf8_length(joined), MIN_SUBWORD_LETTERS)
+        source.refuse_if(short, "is one letter, which is in every URL")
+        entries.add(joined, SUBWORD)
+    elif format == "expressions":
+        _add_expressions(source, entries)
+    elif format == "paths":
+        _add_paths(source, entries)
+    else:
+        raise ValueError(format)
 
 
-def _read_urls(source: _Source, owner: int, soft: int, suffixes: _Table, entries: _Entries) -> None:
-    texts = _checked_urls(source)
-    entries.add(pc.replace_substring_regex(texts, WWW, r"\1"), SEGMENTS, owner)
+def _add_hosts(source: _Source, kind: int, entries: _Entries) -> None:
+    entries.add(_checked_hosts(source, with_subdomains=kind != HOST), kind)
+
+
+def _checked_hosts(source: _Source, with_subdomains: bool) -> pa.Array:
+    lines = pc.replace_substring_regex(source.lines, HOSTS_FILE_ADDRESS, "")
+    if with_subdomains:
+        lines = pc.replace_substring_regex(lines, r"^(?:\*\.|\.)", "")
+    return _checked(source._replace(lines=lines), "$", "is no host; write one such as example.com")
 
 
 def _checked_urls(source: _Source) -> pa.Array:
-    urls = _normalised(source.lines, needs_scheme=False)
-    texts = _strings(urls.data, urls.offsets, urls.host_ends < 0)
-    is_url = pc.fill_null(pc.match_substring_regex(texts, f"^(?:{HOST_FORM})(?:/|$)"), False)
-    wrong = pc.or_(pc.invert(is_url), pc.match_substring_regex(source.lines, r"\s"))
-    source.refuse_if(wrong, "is no URL; write one such as example.com/path")
+    """Return URLs without `www.`, which squidGuard, for which UT1 is written, leaves out too."""
+    texts = _checked(source, "(?:/|$)", "is no URL; write one such as example.com/path")
+    return pc.replace_substring_regex(texts, r"^www\.", "")
+
+
+def _checked(source: _Source, after_host: str, rule: str) -> pa.Array:
+    """Return normal forms; raises for a line that is not a host and what may stand after it."""
+    texts = normal_forms(source.lines)
+    is_host = pc.match_substring_regex(texts, f"^(?:{HOST_FORM}){after_host}")
+    has_space = pc.match_substring_regex(source.lines, r"\s")
+    source.refuse_if(pc.or_(pc.invert(pc.fill_null(is_host, False)), has_space), rule)
     return texts
 
 
-def _read_takedown(
-    source: _Source, owner: int, soft: int, suffixes: _Table, entries: _Entries
-) -> None:
-    is_url = pc.match_substring_regex(source.lines, r"[/?]")
-    is_prefix = pc.ends_with(source.lines, "*")
-    source.refuse_if(
-        pc.and_not(is_prefix, is_url), "is a prefix without a path; write example.com/*"
-    )
-    _read_hosts(DOMAIN)(source.only(pc.invert(is_url)), owner, soft, suffixes, entries)
-    exact = source.only(pc.and_not(is_url, is_prefix))
-    entries.add(_checked_urls(exact), EXACT, owner)
-    prefixes = source.only(is_prefix)
-    bodies = pc.utf8_slice_codeunits(prefixes.lines, 0, -1)
-    is_folder = pc.ends_with(bodies, "/")
-    for chosen, kind in ((is_folder, SEGMENTS), (pc.invert(is_folder), PREFIX)):
-        part = prefixes.only(chosen)._replace(lines=bodies.filter(chosen))
-        entries.add(_checked_urls(part), kind, owner)
+def _add_registered(source: _Source, suffixes: _Table, entries: _Entries) -> None:
+    texts = registered_domains(_checked_hosts(source, with_subdomains=True), suffixes)
+    source.refuse_if(pc.is_null(texts), "is a public suffix: it would block every site under it")
+    entries.add(texts, REGISTERED)
 
 
-def _read_words(kind: int) -> Any:
-    def read(source: _Source, owner: int, soft: int, suffixes: _Table, entries: _Entries) -> None:
-        letters = pc.ascii_lower(source.lines)
-        tokens = pc.utf8_trim(pc.replace_substring_regex(letters, NOT_LETTERS, " "), " ")
-        joined = pc.replace_substring(tokens, " ", "")
-        source.refuse_if(pc.equal(joined, ""), "has no letters or digits")
-        if kind == SUBWORD:
-            source.refuse_if(
-                pc.less(pc.utf8_length(joined), MIN_SUBWORD_LETTERS),
-                "is one letter, which is in every URL",
-            )
-            entries.add(joined, SUBWORD, owner)
-            return
-        num_tokens = pc.add(pc.count_substring(tokens, " "), 1)
-        entries.max_tokens = max(entries.max_tokens, pc.max(num_tokens).as_py() or 0)
-        entries.add(tokens, soft if kind == SOFT else kind, owner)
-        several = pc.greater(num_tokens, 1)
-        entries.add(joined.filter(several), soft if kind == SOFT else kind, owner)
-
-    return read
+def _add_takedown(source: _Source, entries: _Entries) -> None:
+    """A line with a slash after the host is one page, or with `/*` at its end all below it."""
+    rest = pc.replace_substring_regex(source.lines, r"^[A-Za-z][A-Za-z0-9+.\-]*://", "")
+    is_url = pc.match_substring_regex(rest, r"[/?]")
+    is_folder = pc.ends_with(source.lines, "/*")
+    _add_hosts(source.only(pc.invert(is_url)), DOMAIN, entries)
+    entries.add(_checked_urls(source.only(pc.and_not(is_url, is_folder))), EXACT)
+    folders = source.only(is_folder)
+    folders = folders._replace(lines=pc.utf8_slice_codeunits(folders.lines, 0, -1))
+    entries.add(_checked_urls(folders), SEGMENTS)
 
 
-def _read_paths(
-    source: _Source, owner: int, soft: int, suffixes: _Table, entries: _Entries
-) -> None:
-    wrong = pc.or_(
-        pc.equal(source.lines, ""), pc.not_equal(source.lines, pc.utf8_lower(source.lines))
-    )
+def _joined(source: _Source) -> pa.Array:
+    """Return words as they stand in URLs: only letters and digits; several words become one."""
+    joined = pc.replace_substring_regex(pc.ascii_lower(source.lines), NOT_LETTERS, "")
+    source.refuse_if(pc.equal(joined, ""), "has no letters or digits")
+    return joined
+
+
+def _add_paths(source: _Source, entries: _Entries) -> None:
+    lower = pc.utf8_lower(source.lines)
+    wrong = pc.or_(pc.equal(lower, ""), pc.not_equal(source.lines, lower))
     source.refuse_if(wrong, "is empty or not lower case, in which paths are compared")
-    entries.patterns += [(PATH_RULE, text, owner) for text in source.lines.to_pylist()]
+    entries.patterns += [(PATH_RULE, text, entries.owner) for text in source.lines.to_pylist()]
 
 
-def _read_expressions(
-    source: _Source, owner: int, soft: int, suffixes: _Table, entries: _Entries
-) -> None:
+def _add_expressions(source: _Source, entries: _Entries) -> None:
     for place, pattern in enumerate(source.lines.to_pylist()):
         try:
             pc.match_substring_regex(pa.array([""]), pattern, ignore_case=True)
         except pa.ArrowInvalid as error:
             wrong = np.arange(len(source.lines)) == place
             source.refuse_if(wrong, f"is no regular expression of RE2 ({error})")
-        entries.patterns.append((EXPRESSION_RULE, pattern, owner))
-
-
-_READERS = {
-    "domains": _read_hosts(DOMAIN),
-    "hosts": _read_hosts(HOST),
-    "registered_domains": _read_hosts(REGISTERED),
-    "urls": _read_urls,
-    "takedown": _read_takedown,
-    "words": _read_words(WORD),
-    "soft_words": _read_words(SOFT),
-    "subwords": _read_words(SUBWORD),
-    "expressions": _read_expressions,
-    "paths": _read_paths,
-}
+        entries.patterns.append((EXPRESSION_RULE, pattern, entries.owner))
 
 
 def _automaton(table: _Table) -> _Automaton:
     words = np.flatnonzero(table.kinds == SUBWORD)
-    classes = np.zeros(256, np.uint8)
-    is_used = np.zeros(256, np.bool_)
     starts, ends = table.offsets[words], table.offsets[words + 1]
+    is_used = np.zeros(256, np.bool_)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         is_used[table.blob[start:end]] = True
+    classes = np.zeros(256, np.uint8)
     classes[is_used] = np.arange(1, int(is_used.sum()) + 1)
     num_states = 1 + int((ends - starts).sum())  # at most
     following = np.zeros((num_states, int(is_used.sum()) + 1), np.int32)
     found = np.full(num_states, -1, np.int32)
     size = _build_automaton(words, table.offsets, table.blob, classes, following, found)
-    automaton = _Automaton(classes, following[:size].copy(), found[:size].copy())
-    for array in automaton:
-        array.flags.writeable = False
-    return automaton
+    return _Automaton(*(_frozen(each) for each in (classes, following[:size], found[:size])))
 
 
 # ---- kernels -----------------------------------------------------------------------------------
@@ -715,7 +638,6 @@ def _automaton(table: _Table) -> _Automaton:
 def _normalise(
     data: UInt8Array,
     offsets: Int64Array,
-    needs_scheme: bool,
     out: UInt8Array,
     out_offsets: Int64Array,
     host_ends: Int64Array,
@@ -732,10 +654,6 @@ def _normalise(
         while end > start and data[end - 1] <= 32:
             end -= 1
         authority = _after_scheme(data, start, end)
-        if authority < 0:
-            if needs_scheme:
-                continue
-            authority = start
         path = authority
         while path < end and data[path] not in (35, 47, 63, 92):  # # / ? \
             path += 1
@@ -795,7 +713,7 @@ def _normalise_path(data: UInt8Array, k: int, end: int, out: UInt8Array, w: int)
 
 @njit(cache=True, nogil=True, inline="always")
 def _after_scheme(data: UInt8Array, start: int, end: int) -> int:
-    """Return where the authority starts, -1 without a scheme."""
+    """Return where the authority starts: behind `scheme://` if there is one."""
     k = start
     while k < end:
         byte = _lower(data[k])
@@ -806,7 +724,7 @@ def _after_scheme(data: UInt8Array, start: int, end: int) -> int:
         k += 1
     if k > start and k + 2 < end and data[k] == 58 and data[k + 1] == 47 and data[k + 2] == 47:
         return k + 3
-    return -1
+    return start
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -874,7 +792,7 @@ def _fill(slots: UInt64Array, offsets: Int64Array, kinds: Int16Array, blob: UInt
     last = np.uint64(len(slots) - 1)
     for entry in range(len(kinds)):
         start, end, kind = offsets[entry], offsets[entry + 1], kinds[entry]
-        if kind == SUBWORD:
+        if kind == SUBWORD:  # the automaton has it
             continue
         if kind <= REGISTERED:
             state = _hash_back(blob, start, end)
@@ -895,56 +813,24 @@ def _fill(slots: UInt64Array, offsets: Int64Array, kinds: Int16Array, blob: UInt
 def _find(
     state: np.uint64, kind: int, data: UInt8Array, start: int, end: int, table: _Table
 ) -> int:
-    """Return the entry of a kind that is data[start:end], -1 for none.
-
-    Runs of separators in data count as one space, as in entries of several words.
-    """
+    """Return the entry of a kind that is data[start:end], -1 for none."""
     key = _key(state, kind)
     last = np.uint64(len(table.slots) - 1)
     place = key & last
-    while True:
+    while table.slots[place] != 0:
         slot = table.slots[place]
-        if slot == 0:
-            return -1
         if slot >> np.uint64(32) == key >> np.uint64(32):
             entry = np.int64(slot & np.uint64(0xFFFFFFFF)) - 1
-            if table.kinds[entry] == kind and _is_entry(
-                data,
-                start,
-                end,
-                table.blob,
-                table.offsets[entry],
-                table.offsets[entry + 1],
-                kind == WORD or kind >= SOFT,
-            ):
+            first, length = table.offsets[entry], table.offsets[entry + 1] - table.offsets[entry]
+            is_equal = table.kinds[entry] == kind and length == end - start
+            k = 0
+            while is_equal and k < length:
+                is_equal = table.blob[first + k] == data[start + k]
+                k += 1
+            if is_equal:
                 return int(entry)
         place = (place + np.uint64(1)) & last
-
-
-@njit(cache=True, nogil=True)
-def _is_entry(
-    data: UInt8Array,
-    start: int,
-    end: int,
-    blob: UInt8Array,
-    first: int,
-    stop: int,
-    of_words: bool,
-) -> bool:
-    k = start
-    for place in range(first, stop):
-        if k >= end:
-            return False
-        if of_words and blob[place] == 32:
-            if _is_letter(data[k]):
-                return False
-            while k < end and not _is_letter(data[k]):
-                k += 1
-        elif data[k] != blob[place]:
-            return False
-        else:
-            k += 1
-    return k == end
+    return -1
 
 
 @njit(cache=True, nogil=True)
@@ -955,31 +841,24 @@ def _match(
     table: _Table,
     suffixes: _Table,
     automaton: _Automaton,
-    min_words: Int64Array,
-    prefix_lengths: BoolArray,
-    max_tokens: int,
+    min_soft_words: int,
     has: BoolArray,
     hits: Int64Array,
     soft_hits: Int64Array,
 ) -> None:
     """Write the first entry that blocks each URL, and the soft words that do."""
-    found_soft = np.empty((len(min_words), MAX_SOFT_WORDS), np.int64)
     for i in range(len(host_ends)):
         start, host_end, end = offsets[i], host_ends[i], offsets[i + 1]
         if host_end < 0:
             continue
         hit = _match_host(data, start, host_end, table, suffixes, has)
-        if hit < 0 and (has[SEGMENTS] or has[EXACT] or has[PREFIX]):
-            hit = _match_url(data, start, host_end, end, start, table, prefix_lengths, has)
-            bare = _after_www(data, start, host_end)
-            if hit < 0 and bare > start and has[SEGMENTS]:
-                hit = _match_url(data, start, host_end, end, bare, table, prefix_lengths, has)
+        if hit < 0 and (has[SEGMENTS] or has[EXACT]):
+            hit = _match_url(data, start, host_end, end, table)
         if hit < 0 and has[WORD]:
-            hit = _match_word(data, start, end, table, max_tokens)
+            hit = _match_words(data, start, end, WORD, 1, table, soft_hits[i, :1])
+            soft_hits[i, 0] = -1
         if hit < 0 and has[SOFT]:
-            hit = _match_soft(
-                data, start, end, table, max_tokens, min_words, found_soft, soft_hits[i]
-            )
+            hit = _match_words(data, start, end, SOFT, min_soft_words, table, soft_hits[i])
         if hit < 0 and has[SUBWORD]:
             hit = _match_subword(data, start, end, automaton)
         hits[i] = hit
@@ -1072,125 +951,56 @@ def _registered_start(data: UInt8Array, start: int, end: int, suffixes: _Table) 
 
 
 @njit(cache=True, nogil=True)
-def _after_www(data: UInt8Array, start: int, end: int) -> int:
-    """Return where a host starts without (www|web|ftp)[0-9]*, if two labels remain."""
-    if end - start < 4:
-        return start
-    a, b, c = data[start], data[start + 1], data[start + 2]
-    is_www = a == 119 and b == 119 and c == 119
-    is_web = a == 119 and b == 101 and c == 98
-    is_ftp = a == 102 and b == 116 and c == 112
-    if not (is_www or is_web or is_ftp):
-        return start
-    k = start + 3
-    while k < end and 48 <= data[k] <= 57:
+def _match_url(data: UInt8Array, start: int, host_end: int, end: int, table: _Table) -> int:
+    """Look up what the URL starts with, as whole segments, and all of it; without `www.`."""
+    www = (119, 119, 119, 46)
+    k = 0
+    while k < 4 and start + k < host_end and data[start + k] == www[k]:
         k += 1
-    if k >= end or data[k] != 46:
-        return start
-    for rest in range(k + 2, end):
-        if data[rest] == 46:
-            return k + 1
-    return start
-
-
-@njit(cache=True, nogil=True)
-def _match_url(
-    data: UInt8Array,
-    start: int,
-    host_end: int,
-    end: int,
-    origin: int,
-    table: _Table,
-    prefix_lengths: BoolArray,
-    has: BoolArray,
-) -> int:
-    """Look up what the URL starts with, from `origin` on: whole segments, prefixes, all of it."""
+    if k == 4:
+        start += 4
     state = FNV_BASIS
-    for k in range(origin, end + 1):
-        if k >= host_end:
-            is_boundary = k == end or data[k] == 47 or data[k] == 63
-            if is_boundary and has[SEGMENTS]:
-                found = _find(state, SEGMENTS, data, origin, k, table)
-                if found >= 0:
-                    return found
-            length = k - origin
-            if origin == start and length < len(prefix_lengths) and prefix_lengths[length]:
-                found = _find(state, PREFIX, data, origin, k, table)
-                if found >= 0:
-                    return found
+    for k in range(start, end + 1):
+        if k >= host_end and (k == end or data[k] == 47 or data[k] == 63):
+            found = _find(state, SEGMENTS, data, start, k, table)
+            if found >= 0:
+                return found
         if k < end:
             state = _step(state, data[k])
-    return _find(state, EXACT, data, origin, end, table) if origin == start else -1
+    return _find(state, EXACT, data, start, end, table)
 
 
 @njit(cache=True, nogil=True)
-def _match_word(data: UInt8Array, start: int, end: int, table: _Table, max_tokens: int) -> int:
+def _match_words(
+    data: UInt8Array,
+    start: int,
+    end: int,
+    kind: int,
+    num_needed: int,
+    table: _Table,
+    found: Int64Array,
+) -> int:
+    """Write distinct words until there are enough; return the first of them, -1 for too few."""
+    num_found = 0
     k = start
     while k < end:
-        if not _is_letter(data[k]):
-            k += 1
-            continue
-        found, stop = _find_run(data, k, end, table, max_tokens, WORD)
-        if found >= 0:
-            return found
-        k = stop
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def _find_run(
-    data: UInt8Array, start: int, end: int, table: _Table, max_tokens: int, kind: int
-) -> tuple[int, int]:
-    """Return the entry that is the word at `start`, or it and words that follow, and its end."""
-    state = FNV_BASIS
-    k = start
-    first_stop = end
-    for num_tokens in range(1, max_tokens + 1):
+        first = k
+        state = FNV_BASIS
         while k < end and _is_letter(data[k]):
             state = _step(state, data[k])
             k += 1
-        if num_tokens == 1:
-            first_stop = k
-        found = _find(state, kind, data, start, k, table)
-        if found >= 0:
-            return found, first_stop
-        while k < end and not _is_letter(data[k]):
-            k += 1
-        if k == end:
-            break
-        state = _step(state, np.uint8(32))
-    return -1, first_stop
-
-
-@njit(cache=True, nogil=True)
-def _match_soft(
-    data: UInt8Array,
-    start: int,
-    end: int,
-    table: _Table,
-    max_tokens: int,
-    min_words: Int64Array,
-    found_soft: Int64Array,
-    reported: Int64Array,
-) -> int:
-    """Count distinct soft words by list; report those that were enough for the first list."""
-    for number in range(len(min_words)):
-        num_found = 0
-        k = start
-        while k < end and num_found < min_words[number]:
-            if not _is_letter(data[k]):
-                k += 1
-                continue
-            found, k = _find_run(data, k, end, table, max_tokens, SOFT + number)
-            is_new = found >= 0
+        if k > first:
+            entry = _find(state, kind, data, first, k, table)
+            is_new = entry >= 0
             for earlier in range(num_found):
-                is_new &= found_soft[number, earlier] != found
+                is_new &= found[earlier] != entry
             if is_new:
-                found_soft[number, num_found] = found
+                found[num_found] = entry
                 num_found += 1
-        if num_found >= min_words[number]:
-            reported[:num_found] = found_soft[number, :num_found]
-            return int(found_soft[number, 0])
+                if num_found == num_needed:
+                    return int(found[0])
+        k += 1
+    found[:num_found] = -1
     return -1
 
 
