@@ -195,7 +195,8 @@ def _ingest_batch(
             settings.min_soft_words,
         ),
     )
-    decision.reject(pc.is_valid(blocked), blocked.field("rule"), _entry_and_list(blocked))
+    rule = pc.struct_field(blocked, "rule")
+    decision.reject(pc.is_valid(rule), rule, _entry_and_list(blocked))
 
     alive = decision.alive
     pages = records.filter(pa.array(alive))
@@ -253,8 +254,9 @@ def _ingest_batch(
 
 
 def _entry_and_list(blocked: pa.StructArray) -> pa.Array:
-    """Return what blocks a URL as `casino.example (ut1 gambling)`."""
-    return pc.binary_join_element_wise(blocked.field("entry"), " (", blocked.field("list"), ")", "")
+    """Return what blocks a URL as `casino.example (ut1 gambling)`; null where nothing does."""
+    entry, name = (pc.struct_field(blocked, field) for field in ("entry", "list"))
+    return pc.binary_join_element_wise(entry, " (", name, ")", "")
 
 
 def _extract(pages: pa.RecordBatch, settings: Any) -> pa.StructArray:

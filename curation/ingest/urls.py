@@ -425,19 +425,23 @@ class _Source(NamedTuple):
     where: str  # file, or setting
     is_file: bool
     lines: pa.Array
+    written: pa.Array  # as they stand there
     numbers: Int64Array
 
     def only(self, mask: pa.Array) -> "_Source":
         """Return the lines where `mask` is true."""
-        chosen = np.asarray(mask)
-        return self._replace(lines=self.lines.filter(mask), numbers=self.numbers[chosen])
+        return self._replace(
+            lines=self.lines.filter(mask),
+            written=self.written.filter(mask),
+            numbers=self.numbers[np.asarray(mask)],
+        )
 
     def refuse_if(self, wrong: pa.Array | BoolArray, rule: str) -> None:
         """Raise for the first line where `wrong` is true."""
         places = np.flatnonzero(np.asarray(wrong))
         if not len(places):
             return
-        entry, number = self.lines[int(places[0])].as_py(), int(self.numbers[places[0]])
+        entry, number = self.written[int(places[0])].as_py(), int(self.numbers[places[0]])
         if self.is_file:
             raise ArtifactInvalid(
                 f"{self.where} line {number}: {entry!r} {rule}; mend or remove the line"
@@ -480,7 +484,8 @@ def _source(url_list: UrlList) -> _Source:
     if url_list.path:
         return _read(url_list.path)
     numbers = np.arange(len(url_list.entries), dtype=np.int64)
-    return _Source(url_list.name, False, pa.array(url_list.entries, pa.large_string()), numbers)
+    lines = pa.array(url_list.entries, pa.large_string())
+    return _Source(url_list.name, False, lines, lines, numbers)
 
 
 def _read(path: str, comment: str = "#") -> _Source:
@@ -503,7 +508,8 @@ def _read(path: str, comment: str = "#") -> _Source:
         lines = pc.utf8_rtrim_whitespace(pc.replace_substring_regex(lines, r"(?:^|\s)#.*$", ""))
     stays = pc.and_not(pc.not_equal(lines, ""), pc.starts_with(lines, comment))
     numbers = np.flatnonzero(np.asarray(stays)).astype(np.int64) + 1
-    return _Source(path, True, lines.filter(stays), numbers)
+    lines = lines.filter(stays)
+    return _Source(path, True, lines, lines, numbers)
 
 
 def _as_text(path: str, lines: pa.Array) -> pa.Array:
