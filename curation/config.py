@@ -15,6 +15,7 @@ from typing import Any
 
 from curation.errors import ConfigError
 from curation.identity import MAX_DUMPS, MAX_FILES
+from curation.ingest import urls
 from curation.quality.rules import load_rules
 from curation.remix.domains import DomainRule
 from curation.remix.mixture import exact_shares
@@ -52,6 +53,15 @@ class DumpConfig:
     format: str = setting(
         "warc", "warc (also WET and ARC), parquet, jsonl or text", choices=SOURCE_FORMATS
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlListConfig:
+    """One list of URLs that are not taken in."""
+
+    name: str = setting(doc="name of the list in rejects, for example ut1 gambling")
+    format: str = setting(doc="what its lines are", choices=("ut1", *urls.FORMATS))
+    path: str = setting(doc="file, or for ut1 the folder of a category")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +146,41 @@ class IngestConfig:
     blocked_domains: tuple[str, ...] = setting((), "domains blocked with all their subdomains")
     blocked_hosts: tuple[str, ...] = setting((), "hosts blocked exactly")
     blocked_paths: tuple[str, ...] = setting((), "substrings of the URL path that block a page")
+    url_lists: tuple[UrlListConfig, ...] = setting((), "lists in files: name, format, path")
+    public_suffix_list: str = setting(
+        "package:tldextract/.tld_set_snapshot", "for lists of registered_domains: path or package:"
+    )
+    min_soft_words: int = setting(
+        2,
+        "distinct words of soft_words that block a URL (RefinedWeb)",
+        low=1,
+        high=urls.MAX_SOFT_WORDS,
+    )
+
+    def lists(self) -> list[urls.UrlList]:
+        """Return what blocks URLs, first what stands here, then the lists in files.
+
+        Raises ArtifactMissing for a folder that is no UT1 category.
+        """
+        found = self.own_lists()
+        for each in self.url_lists:
+            if each.format == "ut1":
+                found += urls.ut1_category(each.name, each.path)
+            else:
+                found.append(urls.UrlList(each.name, each.format, each.path))
+        return found
+
+    def own_lists(self) -> list[urls.UrlList]:
+        """Return the entries that stand in the configuration as lists."""
+        return [
+            urls.UrlList(f"blocked_{format}", format, entries=entries)
+            for format, entries in (
+                ("domains", self.blocked_domains),
+                ("hosts", self.blocked_hosts),
+                ("paths", self.blocked_paths),
+            )
+            if entries
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +266,11 @@ class FilterConfig:
     profiles: tuple[str, ...] = setting(("gopher", "c4"), "rule sets, applied in this order")
     rules: Mapping[str, float] = setting(dict, "bounds that replace a rule's own, by rule name")
     cut_lines: bool = setting(True, "cut the lines that C4 would cut")
+    takedown: tuple[str, ...] = setting((), "files of hosts and URLs that must go; may grow")
+
+    def takedown_lists(self) -> list[urls.UrlList]:
+        """Return the takedown lists, named by their files."""
+        return [urls.UrlList(Path(path).name, "takedown", path) for path in self.takedown]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -458,7 +508,12 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
             config.ingest,
             language_model=resolve(config.ingest.language_model),
             second_language_model=resolve(config.ingest.second_language_model),
+            public_suffix_list=resolve(config.ingest.public_suffix_list),
+            url_lists=tuple(
+                replace(each, path=resolve(each.path)) for each in config.ingest.url_lists
+            ),
         ),
+        filter=replace(config.filter, takedown=tuple(map(resolve, config.filter.takedown))),
         encode=replace(config.encode, tokenizer=resolve(config.encode.tokenizer)),
     )
 
@@ -482,6 +537,14 @@ def _check_together(config: Config) -> None:
                 f"ingest.min_language_scores names {language!r}, which ingest.languages does not "
                 f"keep ({', '.join(config.ingest.languages)}); add it there or drop the score"
             )
+    urls.compile_lists(config.ingest.own_lists())
+    for key in ("name", "path"):
+        if not all(getattr(each, key) for each in config.ingest.url_lists):
+            raise ConfigError(f"ingest.url_lists.{key} is empty; give each list its {key}")
+    if not config.ingest.public_suffix_list:
+        raise ConfigError("ingest.public_suffix_list is empty; name a file, or drop the key")
+    if "" in config.filter.takedown:
+        raise ConfigError("filter.takedown has an empty path; name a file, or remove it")
     load_rules(config.filter.profiles, config.filter.rules)
     for rule in config.domains:
         DomainRule(rule.name, rule.hosts, rule.languages)

@@ -12,6 +12,7 @@ CurationError
  +- ArtifactError           a model, tokenizer or list that the configuration pins
  |   +- ArtifactMissing     no such file
  |   +- ArtifactChanged     its sha256 is not the pinned one
+ |   +- ArtifactInvalid     it does not have the form it must have
  +- LakeError               the state of the lake
  |   +- LakeMissing         there is no lake at this path
  |   +- LakeReadOnly        the lake cannot be written
@@ -80,6 +81,10 @@ class ArtifactMissing(ArtifactError):
 
 class ArtifactChanged(ArtifactError):
     """The artifact's sha256 is not the pinned one."""
+
+
+class ArtifactInvalid(ArtifactError):
+    """The artifact does not have the form it must have."""
 
 
 class LakeError(CurationError):

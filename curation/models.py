@@ -1,12 +1,21 @@
 """Worker-side loaders of models: by path and sha256, once per Python worker."""
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from curation.errors import ArtifactChanged, ArtifactMissing
+from curation.ingest import urls
 
 PACKAGE_PREFIX = "package:"
 
@@ -30,7 +39,7 @@ def resolve(path: str) -> Path:
             )
         file = Path(spec.submodule_search_locations[0]) / resource
     if not file.is_file():
-        raise ArtifactMissing(f"no model at {file}; check the path in the configuration")
+        raise ArtifactMissing(f"no file at {file}; check the path in the configuration")
     return file
 
 
@@ -55,6 +64,83 @@ def verified(path: str, digest: str) -> Path:
 def language_model(path: str, digest: str) -> Any:
     """Return a fastText language model, loaded once per Python worker (1 MB for lid.176.ftz)."""
     return _fasttext(str(verified(path, digest)), digest)
+
+
+def url_lists(
+    lists: Sequence[urls.UrlList],
+    digests: Mapping[str, str],
+    suffix_file: str = "",
+    min_soft_words: int = 2,
+) -> urls.CompiledLists:
+    """Return URL lists compiled: once per node for lists in files, which workers map and share.
+
+    `digests` are the sha256 of the files by path. The compiled form lies in the cache folder under
+    the digest of all that it depends on; it appears there whole, by a rename. Raises
+    ArtifactChanged, and what `urls.compile_lists` raises.
+    """
+    return _url_lists(
+        tuple((each, digests.get(each.path, "")) for each in lists),
+        (suffix_file, digests.get(suffix_file, "")),
+        min_soft_words,
+        str(cache_dir("urls")),
+    )
+
+
+def cache_dir(name: str) -> Path:
+    """Return a folder for what may be lost; in the temporary folder where home is read-only."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curation" / name
+    with contextlib.suppress(OSError):
+        base.mkdir(parents=True, exist_ok=True)
+    if not os.access(base, os.W_OK):
+        base = Path(tempfile.gettempdir(), f"curation-{os.getuid()}", name)
+        base.mkdir(parents=True, exist_ok=True)
+    return base
+
+
+@lru_cache(maxsize=4)
+def _url_lists(
+    lists: tuple[tuple[urls.UrlList, str], ...],
+    suffixes: tuple[str, str],
+    min_soft_words: int,
+    cache: str,
+) -> urls.CompiledLists:
+    plain = [each for each, _ in lists]
+    if not any(each.path for each in plain):
+        return urls.compile_lists(plain, min_soft_words=min_soft_words)
+    about = [
+        urls.COMPILED_VERSION,
+        version("idna"),
+        min_soft_words,
+        suffixes[1],
+        [[each.name, each.format, each.entries, digest] for each, digest in lists],
+    ]
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    folder = Path(cache, name)
+    if not folder.is_dir():
+        with Path(cache, f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one worker of a node compiles, the others wait
+            if not folder.is_dir():
+                _compile_into(folder, lists, suffixes, min_soft_words)
+    return urls.load(folder)
+
+
+def _compile_into(
+    folder: Path,
+    lists: tuple[tuple[urls.UrlList, str], ...],
+    suffixes: tuple[str, str],
+    min_soft_words: int,
+) -> None:
+    for each, digest in lists:
+        if each.path:
+            verified(each.path, digest)
+    suffix_file = verified(*suffixes) if suffixes[1] else None
+    compiled = urls.compile_lists([each for each, _ in lists], suffix_file, min_soft_words)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+    try:
+        urls.save(compiled, unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @lru_cache(maxsize=64)

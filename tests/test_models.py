@@ -41,10 +41,10 @@ def test_the_default_language_model_is_installed() -> None:
 @pytest.mark.parametrize(
     ("path", "rule"),
     [
-        ("{folder}/none.bin", r"^no model at .*none\.bin; check the path"),
-        ("{folder}", "^no model at "),  # a folder is no file
-        ("package:{package}/none.bin", r"^no model at .*none\.bin"),
-        ("package:{package}", "^no model at "),
+        ("{folder}/none.bin", r"^no file at .*none\.bin; check the path"),
+        ("{folder}", "^no file at "),  # a folder is no file
+        ("package:{package}/none.bin", r"^no file at .*none\.bin"),
+        ("package:{package}", "^no file at "),
         ("package:no_such_package/m.bin", "package no_such_package is not installed; pip install"),
         ("package:no_such.package/m.bin", r"package no_such\.package is not installed"),
         ("package:sys/m.bin", "package sys is not installed"),  # a module has no files

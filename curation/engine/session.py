@@ -11,18 +11,16 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from curation import errors
+from curation import errors, models
 from curation.engine.tasks import OUTCOME_DDL, Outcome
 from curation.errors import CurationError, PrerequisiteMissing, StageStopped
 from curation.schemas import spark_ddl
@@ -50,7 +48,7 @@ def start(app_name: str = "curation") -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    os.environ.setdefault("NUMBA_CACHE_DIR", _cache_dir("numba"))
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(models.cache_dir("numba")))
     builder = SparkSession.builder.appName(app_name)
     for key, value in SEMANTIC.items():
         builder = builder.config(key, value)
@@ -85,7 +83,7 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
 
 def log_path() -> str:
     """Return the file that holds what Spark and its workers print in local mode."""
-    return os.path.join(_cache_dir("logs"), "spark.log")
+    return os.path.join(models.cache_dir("logs"), "spark.log")
 
 
 @contextmanager
@@ -187,17 +185,6 @@ def _local_resources() -> dict[str, str]:
         "spark.default.parallelism": str(cores),
         "spark.log.level": "ERROR",
     }
-
-
-def _cache_dir(name: str) -> str:
-    """Return a folder for what may be lost; in the temporary folder where home is read-only."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curation" / name
-    with contextlib.suppress(OSError):
-        base.mkdir(parents=True, exist_ok=True)
-    if not os.access(base, os.W_OK):
-        base = Path(tempfile.gettempdir(), f"curation-{os.getuid()}", name)
-        base.mkdir(parents=True, exist_ok=True)
-    return str(base)
 
 
 @contextmanager

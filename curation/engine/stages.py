@@ -25,6 +25,7 @@ from curation.ingest.listing import (
     list_inputs,
     read_remote_listing,
 )
+from curation.ingest.urls import UrlList
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Unit:
 def _ingest_packages(config: Config) -> Sequence[str]:
     is_resiliparse = config.ingest.extractor == "resiliparse"
     engine = ("resiliparse",) if is_resiliparse else ("trafilatura", "lxml", "justext")
-    readers = ("fastwarc", "warcio", "zlib-ng")
+    readers = ("fastwarc", "warcio", "zlib-ng", "idna")
     return (*readers, "resiliparse", "chardet", "fasttext-predict", *engine)
 
 
@@ -75,11 +76,28 @@ def _language_models(config: Config) -> Sequence[str]:
 
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.ingest)
-    del settings["language_model"]  # its digest stands among the artifacts
+    # files are among the artifacts, by their digests
+    for file in ("language_model", "public_suffix_list"):
+        del settings[file]
+    settings["url_lists"] = [[each.name, each.format] for each in _lists_in_files(config)]
     second = config.ingest.second_language_model
     # in its role: artifacts do not say which is the second
     settings["second_language_model"] = models.sha256(second) if second else ""
     return settings
+
+
+def _lists_in_files(config: Config) -> list[UrlList]:
+    return [each for each in config.ingest.lists() if each.path]
+
+
+def _ingest_artifacts(config: Config) -> Sequence[str]:
+    lists = _lists_in_files(config)
+    needs_suffixes = any(each.format == "registered_domains" for each in lists)
+    return [
+        *_language_models(config),
+        *([config.ingest.public_suffix_list] if needs_suffixes else []),
+        *(each.path for each in lists),
+    ]
 
 
 def _dedup_settings(config: Config) -> Mapping[str, Any]:
@@ -92,12 +110,11 @@ def _dedup_settings(config: Config) -> Mapping[str, Any]:
 
 
 def _filter_settings(config: Config) -> Mapping[str, Any]:
-    lists = ("blocked_domains", "blocked_hosts", "blocked_paths")
     return {
         "profiles": config.filter.profiles,
         "rules": dict(config.filter.rules),
         "cut_lines": config.filter.cut_lines,
-        "urls": {name: getattr(config.ingest, name) for name in lists},
+        "takedown": [each.name for each in config.filter.takedown_lists()],
         "domains": [asdict(domain) for domain in config.domains],
         "default_domain": config.default_domain,
     }
@@ -108,11 +125,11 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=5,
+            version=6,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
-            artifacts=_language_models,
+            artifacts=_ingest_artifacts,
             packages=_ingest_packages,
             help="archives to documents: text, language, URL rules",
         ),
@@ -145,10 +162,12 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "filter",
-            version=2,
+            version=3,
             whole_dump=False,
             reads=("ingest", "annotate"),
             settings=_filter_settings,
+            artifacts=lambda config: config.filter.takedown,
+            packages=lambda config: ["idna"] if config.filter.takedown else [],
             help="signals to decisions: kept, rejected, lines cut",
         ),
         Stage(
@@ -269,13 +288,14 @@ class _Planner:
         config = self.config
         inputs = {unit.name: unit.key for unit in self._input_units(stage, dump, slice)}
         settings = stage.settings(config)
-        artifacts = {path: models.sha256(path) for path in self._artifacts(stage)}
+        paths = self._artifacts(stage)
+        artifacts = {path: models.sha256(path) for path in paths}
         packages = {name: version(name) for name in stage.packages(config)}
         parts = {
             "stage": stage.name,
             "version": stage.version,
             "settings": settings,
-            "artifacts": sorted(artifacts.values()),
+            "artifacts": [artifacts[path] for path in paths],  # which is which counts
             "packages": packages,
             "inputs": sorted(inputs.values()),
             "place": [config.dump_ordinal(dump), dump, slice],

@@ -194,15 +194,15 @@ def _ingest_batch(
     decision.reject(wrong, "http_status", status.cast(pa.string()), "200")
     blocked = urls.blocked(
         records["url"],
-        urls.UrlRules(
-            frozenset(settings.blocked_domains),
-            frozenset(settings.blocked_hosts),
-            settings.blocked_paths,
+        models.url_lists(
+            settings.lists(),
+            context.artifacts,
+            settings.public_suffix_list,
+            settings.min_soft_words,
         ),
     )
-    decision.reject(
-        pc.is_valid(blocked.field("rule")), blocked.field("rule"), blocked.field("value")
-    )
+    rule = pc.struct_field(blocked, "rule")
+    decision.reject(pc.is_valid(rule), rule, _entry_and_list(blocked))
 
     alive = decision.alive
     page = _extract(records.filter(pa.array(alive)), settings)
@@ -250,6 +250,12 @@ def _ingest_batch(
     )
     kept = rows.filter(pa.array(decision.alive)).select(DOCUMENTS.names)
     return kept, decision.rejects(rows)
+
+
+def _entry_and_list(blocked: pa.StructArray) -> pa.Array:
+    """Return what blocks a URL as `casino.example (ut1 gambling)`; null where nothing does."""
+    entry, name = (pc.struct_field(blocked, field) for field in ("entry", "list"))
+    return pc.binary_join_element_wise(entry, " (", name, ")", "")
 
 
 def _languages(
@@ -453,15 +459,11 @@ def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
 
 
 def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
-    """Decide from stored signals; the text is not read."""
+    """Decide from the takedown list and stored signals; the text is not read."""
     outcome = Outcome()
     config = context.config
     rules = quality_rules.load_rules(config.filter.profiles, config.filter.rules)
-    url_rules = urls.UrlRules(
-        frozenset(config.ingest.blocked_domains),
-        frozenset(config.ingest.blocked_hosts),
-        config.ingest.blocked_paths,
-    )
+    takedown = models.url_lists(config.filter.takedown_lists(), context.artifacts)
     domain_rules = [
         domains.DomainRule(domain.name, domain.hosts, domain.languages) for domain in config.domains
     ]
@@ -478,19 +480,20 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         rows = pages.take(place.combine_chunks())
         lang = measured["lang"].combine_chunks()
         batch = measured.combine_chunks().to_batches()[0]
-        blocked = urls.blocked(rows["url"].combine_chunks(), url_rules)
+        blocked = urls.blocked(rows["url"].combine_chunks(), takedown)
         failed = quality_rules.decide(batch, lang, rules)
-        is_blocked = pc.is_valid(blocked.field("rule"))
+        is_blocked = pc.is_valid(blocked)
         is_failed = pc.is_valid(failed.field("rule"))
         gone = pc.or_(is_blocked, is_failed)
+        takedown_rule = pc.if_else(is_blocked, "takedown", pa.scalar(None, pa.string()))
         rejected = ledger(
             rows.filter(gone),
-            pc.coalesce(blocked.field("rule"), failed.field("rule")).filter(gone),
-            _prepend(blocked.field("rule"), failed.field("rules")).filter(gone),
-            pc.coalesce(blocked.field("value"), failed.field("value").cast(pa.string())).filter(
+            pc.coalesce(takedown_rule, failed.field("rule")).filter(gone),
+            _prepend(takedown_rule, failed.field("rules")).filter(gone),
+            pc.coalesce(_entry_and_list(blocked), failed.field("value").cast(pa.string())).filter(
                 gone
             ),
-            failed.field("threshold").cast(pa.string()).filter(gone),
+            pc.if_else(is_blocked, None, failed.field("threshold").cast(pa.string())).filter(gone),
         )
         stays = pc.invert(gone)
         kept_rows = rows.filter(stays)
@@ -529,7 +532,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
 
 
 def _prepend(first: pa.Array, rest: pa.Array) -> pa.Array:
-    """Put the URL rule before the failed quality rules."""
+    """Put the rule `takedown` before the failed quality rules."""
     rows = zip(first.to_pylist(), rest.to_pylist(), strict=True)
     return pa.array(
         [([head] if head else []) + (tail or []) for head, tail in rows], pa.list_(pa.string())

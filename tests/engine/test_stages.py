@@ -56,6 +56,9 @@ CHANGES = {
     "ingest.blocked_domains": ('["a.org"]', "ingest"),
     "ingest.blocked_hosts": ('["www.a.org"]', "ingest"),
     "ingest.blocked_paths": ('["/tag/"]', "ingest"),
+    "ingest.url_lists": ('[{ name = "l", format = "domains", path = "a.txt" }]', "ingest"),
+    "ingest.public_suffix_list": ('"a.txt"', ""),  # with a list of registered domains, below
+    "ingest.min_soft_words": ("3", "ingest"),
     "remote.user_agent": ('"lab/1.0"', ""),
     "remote.connections": ("1", ""),
     "remote.attempts": ("1", ""),
@@ -77,6 +80,7 @@ CHANGES = {
     "filter.profiles": ('["gopher"]', "filter"),
     "filter.rules": ("{ gopher_min_words = 10 }", "filter"),
     "filter.cut_lines": ("false", "filter"),
+    "filter.takedown": ('["a.txt"]', "filter"),
     "domains": ('[{ name = "chinese", languages = ["zh"] }]', "filter"),
     "default_domain": ('"other"', "filter"),
     "encode.tokenizer": ('"other.json"', "encode"),
@@ -99,6 +103,7 @@ def configure(tmp_path: Path) -> Callable[..., Config]:
         os.utime(path, ns=(0, 0))
     for name in ("model.ftz", "tokenizer.json"):
         (tmp_path / name).write_bytes(name.split(".")[0].encode())
+    (tmp_path / "a.txt").write_text("a.net\n")
     for name in ("other.ftz", "other.json"):
         (tmp_path / name).write_bytes(b"other")
 
@@ -226,6 +231,57 @@ def test_an_artifact_counts_by_its_content_not_by_its_path(
         assert keys(configure()) == before
 
 
+def test_url_lists_count_by_name_format_and_content(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    for folder, files in (
+        ("one", ("domains", "urls")),
+        ("two", ("urls",)),
+        ("three", ("domains",)),
+    ):
+        (tmp_path / folder).mkdir()
+        for file in files:
+            (tmp_path / folder / file).write_text("a.net\n")
+    (tmp_path / "same.txt").write_text("a.net\n")
+    (tmp_path / "b.txt").write_text("b.net\n")
+
+    def key(*lists: str) -> str:
+        tables = ", ".join(
+            f'{{ name = "{name}", format = "{format}", path = "{path}" }}'
+            for name, format, path in map(str.split, lists)
+        )
+        return keys(configure(f"ingest.url_lists=[{tables}]"))["ingest", "A", "0000"]
+
+    assert key("l hosts a.txt") == key("l hosts same.txt")
+    different = [
+        key("l hosts a.txt"),
+        key("l hosts b.txt"),
+        key("l domains a.txt"),
+        key("other hosts a.txt"),
+        key("l hosts a.txt", "l domains b.txt"),
+        key("l hosts b.txt", "l domains a.txt"),
+        key("l hosts a.txt", "l domains a.txt", "l words b.txt"),
+        key("l hosts a.txt", "l domains b.txt", "l words b.txt"),
+        key("l ut1 one"),
+        key("l ut1 two"),
+    ]
+    assert len(set(different)) == len(different)
+    assert key("l ut1 three") == key("l domains a.txt")
+    before = key("l registered_domains a.txt")
+    suffixes = 'ingest.public_suffix_list="b.txt"'
+    lists = 'ingest.url_lists=[{ name = "l", format = "registered_domains", path = "a.txt" }]'
+    assert keys(configure(lists, suffixes))["ingest", "A", "0000"] != before
+
+
+def test_a_grown_takedown_list_runs_filter_again_not_ingest(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = configure('filter.takedown=["a.txt"]')
+    before = keys(config)
+    (tmp_path / "a.txt").write_text("a.net\nb.net\n")
+    assert changed(before, keys(config)) == units(FOLLOWING["filter"])
+
+
 def test_a_tokenizer_that_is_not_the_pinned_one_is_refused(
     configure: Callable[..., Config],
 ) -> None:
@@ -249,6 +305,7 @@ def test_a_tokenizer_that_is_not_the_pinned_one_is_refused(
         ("trafilatura", "trafilatura_fast", "ingest"),
         ("chardet", "resiliparse", "ingest"),
         ("fasttext-predict", "resiliparse", "ingest"),
+        ("idna", "resiliparse", "ingest"),
         ("trafilatura", "resiliparse", ""),
         ("tokenizers", "resiliparse", "encode"),
         ("pyspark", "resiliparse", ""),
