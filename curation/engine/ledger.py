@@ -117,10 +117,11 @@ def _history(lake: Lake, doc_id: int) -> History:
     decisions = []
     if documents:
         text = documents[0]
+        language = "-".join(filter(None, (text["lang"], text["lang_script"])))  # as in BCP 47
         decisions.append(
             (
                 "ingest",
-                f"kept: {text['num_bytes']} bytes of text, language {text['lang']} "
+                f"kept: {text['num_bytes']} bytes of text, language {language} "
                 f"({text['lang_score']:.2f}), crawled {text['crawled_at']}",
             )
         )
