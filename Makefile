@@ -10,8 +10,12 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
+# Peers whose requirements do not agree with ours live apart, each pinned.
+BENCH := .venv-bench
+DATATROVE := datatrove[io,processing]==0.10.1 tldextract==5.4.0
+
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites run test test-all check bench clean
+.PHONY: help prerequisites run test test-all check bench bench-setup clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -34,8 +38,10 @@ check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(INSTALLED_BENCH) ## measure speed against peers
+bench: $(INSTALLED_BENCH) bench-setup ## measure speed against peers
 	$(BIN)/python tests/bench/run.py
+
+bench-setup: $(BENCH)/.installed ## make .venv-bench with datatrove, which `make bench` compares with
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log
@@ -54,4 +60,9 @@ $(INSTALLED_DEV): $(INSTALLED)
 
 $(INSTALLED_BENCH): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[bench,dev]'
+	@touch $@
+
+$(BENCH)/.installed: Makefile | prerequisites
+	@$(BENCH)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install -qq --disable-pip-version-check $(DATATROVE_PACKAGES)
 	@touch $@
