@@ -10,8 +10,14 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
+# Peers whose requirements do not agree with ours live apart, each pinned.
+BENCH := .venv-bench
+BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_clean==0.4.6 \
+	warcio==1.8.1 faust-cchardet==3.2.0 python-magic==0.4.27 fasttext-numpy2-wheel==0.9.2 \
+	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19
+
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites run test test-all check bench clean
+.PHONY: help prerequisites run test test-all check bench bench-setup clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -34,8 +40,10 @@ check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(INSTALLED_BENCH) ## measure speed against peers
+bench: $(INSTALLED_BENCH) bench-setup ## measure speed against peers
 	$(BIN)/python tests/bench/run.py
+
+bench-setup: $(BENCH)/.installed ## make .venv-bench with datatrove, which `make bench` compares with
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log
@@ -54,4 +62,10 @@ $(INSTALLED_DEV): $(INSTALLED)
 
 $(INSTALLED_BENCH): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[bench,dev]'
+	@touch $@
+
+$(BENCH)/.installed: Makefile | prerequisites
+	@echo "installing into $(BENCH)"
+	@$(BENCH)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install -qq --disable-pip-version-check $(BENCH_PACKAGES)
 	@touch $@

@@ -5,6 +5,7 @@
 
 Sides alternate for ROUNDS rounds after one of warm-up; the figure of a side is the median of its
 rounds, in process CPU seconds of one thread. Results go to bench.json beside this file.
+datatrove runs in an environment of its own, which `make bench-setup` makes.
 """
 
 import argparse
@@ -12,11 +13,15 @@ import gzip
 import io
 import json
 import platform
+import random
 import statistics
 import subprocess
+import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,15 +32,18 @@ from resiliparse.extract.html2text import extract_plain_text
 from warcio.archiveiterator import ArchiveIterator
 
 from curation import models
-from curation.config import DEFAULT_LANGUAGE_MODEL, IngestConfig
+from curation.config import DEFAULT_LANGUAGE_MODEL, IngestConfig, load
 from curation.dedup.minhash import MinHashSpec, fingerprint, shingles
-from curation.ingest import extract, langid, sandbox, warc
+from curation.engine import tasks
+from curation.ingest import extract, langid, sandbox, urls, warc
 from curation.ingest.limits import PageLimits, check_pages
 from curation.ingest.pages import extract_pages
+from udfs.sources import WarcDataSource
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DUMPS = sorted((ROOT / "tests" / "data" / "dumps").glob("*.warc.gz"))
+DATATROVE = ROOT / ".venv-bench"
 ROUNDS = 5
 
 
@@ -49,6 +57,7 @@ class Measurement(NamedTuple):
     peer_name: str
     repeats: int = 1  # how many times as much our side does
     clock: Callable[[], float] = time.process_time  # CPU seconds
+    peer_is_away: bool = False  # in another process: it returns its seconds
 
 
 def pages(limit: int) -> list[bytes]:
@@ -208,6 +217,108 @@ def langid_vs_raw_fasttext() -> Measurement:
     )
 
 
+def away(*arguments: object) -> Callable[[], float]:
+    """Return what makes datatrove do its work once, in a process that stays."""
+    python = DATATROVE / "bin" / "python"
+    if not python.exists():
+        sys.exit(f"there is no {python}; run `make bench-setup`")
+    command = [python, HERE / "datatrove_side.py", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+    def work() -> float:
+        assert process.stdin and process.stdout
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        if not line:
+            sys.exit(f"datatrove ended; run {' '.join(map(str, command))} and see")
+        print("  datatrove:", line.strip(), file=sys.stderr)
+        return float(json.loads(line)["seconds"])
+
+    return work
+
+
+def urlfilter_vs_datatrove() -> Measurement:
+    """The lists that datatrove ships; URLs of listed hosts (1 in 50) and of the demo."""
+    assets = next(DATATROVE.glob("lib/python*/site-packages/datatrove/assets"), None)
+    if assets is None:
+        sys.exit(f"there is no datatrove in {DATATROVE}; run `make bench-setup`")
+    folder = Path(tempfile.mkdtemp(prefix="bench-urls-"))
+    with tarfile.open(next(assets.glob("url_filterblacklists*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    listed = (folder / "domains").read_text(encoding="utf-8").split()
+    pick = random.Random(1)
+    known = [url for path in DUMPS for b in warc.read_records(path) for url in b["url"].to_pylist()]
+    sample = [
+        f"https://www.{pick.choice(listed)}/a/{i}?page=2" if i % 50 == 0 else f"{url}?id={i}"
+        for i, url in enumerate(pick.choices([url for url in known if url], k=50_000))
+    ]
+    (folder / "sample").write_text("\n".join(sample), encoding="utf-8")
+    lists = [
+        urls.UrlList(file.split(".")[0], format, str(path / file))
+        for path, file, format in (
+            (folder, "domains", "domains"),
+            (folder, "urls", "urls"),
+            (assets, "banned_words.txt", "words"),
+            (assets, "soft_banned_words.txt", "soft_words"),
+            (assets, "banned_subwords.txt", "subwords"),
+        )
+    ]
+    compiled = models.url_lists(lists, {each.path: models.sha256(each.path) for each in lists})
+    batches = pa.table({"url": sample}).to_batches(1000)
+
+    def ours() -> None:
+        kept = sum(urls.blocked(batch["url"], compiled).null_count for batch in batches)
+        print("  ours:", kept, "kept", file=sys.stderr)
+
+    return Measurement(
+        ours,
+        away("urlfilter", folder / "sample"),
+        "URLs/s/core",
+        len(sample),
+        f"datatrove 0.10.1 URLFilter, its own {compiled.num_entries / 1e6:.1f} million entries",
+        peer_is_away=True,
+    )
+
+
+def ingest(engine: str, note: str) -> Measurement:
+    config = load(ROOT / "jobs" / "conf" / "demo.toml")
+    config = replace(config, ingest=replace(config.ingest, extractor=engine, min_chars=1))
+    artifacts = {DEFAULT_LANGUAGE_MODEL: models.sha256(DEFAULT_LANGUAGE_MODEL)}
+    folder = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
+    (folder / DUMPS[0].name).symlink_to(DUMPS[0])
+    lake = str(folder / "lake")
+    context = tasks.Context(lake, "ingest", config.dumps[0].name, "0000", "", config, artifacts)
+    reader = WarcDataSource({"path": str(DUMPS[0])}).reader(None)
+
+    def ours() -> None:
+        """What a Spark task does, Parquet files included."""
+        (partition,) = reader.partitions()
+        (row,) = tasks.ingest_records(reader.read(partition), context, "0")
+        kept = tasks.Outcome.from_json(row["outcome"][0].as_py()).rows["kept"]
+        print("  ours:", kept, "kept", file=sys.stderr)
+
+    return Measurement(
+        ours,
+        away("ingest", folder, models.resolve(DEFAULT_LANGUAGE_MODEL)),
+        "documents/s/core",
+        sum(batch["num_other"].null_count for batch in warc.read_records(DUMPS[0])),
+        f"datatrove 0.10.1 WarcReader, Trafilatura (no sandbox), LanguageFilter; {note}",
+        peer_is_away=True,
+        clock=cpu_seconds_with_children,
+    )
+
+
+def ingest_trafilatura_vs_datatrove() -> Measurement:
+    return ingest("trafilatura_precision", "both trafilatura for precision (ours 2, theirs 1.11)")
+
+
+def ingest_resiliparse_vs_datatrove() -> Measurement:
+    return ingest("resiliparse", "another extractor: ours is resiliparse")
+
+
 MEASUREMENTS = {
     function.__name__: function
     for function in (
@@ -219,6 +330,9 @@ MEASUREMENTS = {
         minhash_vs_datasketch,
         warc_read_vs_warcio,
         langid_vs_raw_fasttext,
+        urlfilter_vs_datatrove,
+        ingest_trafilatura_vs_datatrove,
+        ingest_resiliparse_vs_datatrove,
     )
 }
 
@@ -246,9 +360,10 @@ def measure(name: str) -> dict[str, Any]:
     for round_number in range(ROUNDS + 1):
         for side, work in (("ours", measurement.ours), ("peer", measurement.peer)):
             start = measurement.clock()
-            work()
+            result = work()
+            is_away = side == "peer" and measurement.peer_is_away
             if round_number:
-                seconds[side].append(measurement.clock() - start)
+                seconds[side].append(result if is_away else measurement.clock() - start)
     ours = measurement.n * measurement.repeats / statistics.median(seconds["ours"])
     peer = measurement.n / statistics.median(seconds["peer"])
     return {

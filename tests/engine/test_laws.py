@@ -16,6 +16,7 @@ from curation.dedup import leader
 from curation.dedup.lsh import signature_matrix
 from curation.dedup.minhash import MinHashSpec
 from curation.engine.lake import Lake
+from curation.engine.ledger import rejects_by_rule, why
 from curation.engine.release import make_release
 from curation.engine.run import Selection, run
 from curation.identity import origin
@@ -308,3 +309,60 @@ def test_every_removal_is_verified(undisturbed) -> None:
         assert row["similarity"] == similarity >= config.dedup.threshold
         assert (content[own] == content[twin]) == (row["kind"] == "exact")
         assert row["verified_by"] == {"exact": "content_hash", "near": "signature"}[row["kind"]]
+
+
+# ---- takedown ----------------------------------------------------------------------------------
+
+
+def test_a_takedown_runs_filter_again_and_nothing_before_it(
+    spark, configure, rows_of, tmp_path: Path
+) -> None:
+    """One page goes; of the others no row changes, and no other document stays or comes."""
+    lake = run(configure(dumps=1))
+    before, attempts = rows_of(lake), attempts_of(lake)
+    documents = lake.table("documents").to_table()
+    urls = dict(zip(documents["doc_id"].to_pylist(), documents["url"].to_pylist(), strict=True))
+    kept = lake.table("kept").to_table()["doc_id"].to_pylist()
+    page = urls[kept[0]]
+    (tmp_path / "pages.txt").write_text(f"# asked by its author\n{page}\n")
+
+    lake = run(configure('filter.takedown=["pages.txt"]', dumps=1))
+    again = {unit[0] for unit, attempt in attempts_of(lake).items() if attempts[unit] != attempt}
+    assert again == {"filter", "encode"}
+    after = rows_of(lake)
+    for table in ("documents", "signatures", "duplicates", "signals"):
+        assert after[table] == before[table]
+    gone = {doc_id for doc_id in kept if urls[doc_id] == page}
+    assert set(lake.table("kept").to_table()["doc_id"].to_pylist()) == set(kept) - gone
+    taken = [
+        row
+        for row in lake.table("rejects", stage="filter").to_table().to_pylist()
+        if row["rule"] == "takedown"
+    ]
+    assert gone <= {row["doc_id"] for row in taken}
+    for row in taken:
+        assert (row["url"], row["rules"][0], row["threshold"]) == (page, "takedown", None)
+        assert row["value"] == f"{page.split('://')[1].lower()} (pages.txt)"
+    assert rejects_by_rule(lake)["filter"]["takedown"] == len(taken)
+    decisions = [text for history in why(lake, page) for _, text in history.decisions]
+    assert any(text.startswith("rejected by takedown: ") for text in decisions)
+    # what other rules reject stays as it was, word for word
+    others = [row for row in after["rejects"] if "'takedown'" not in row]
+    assert set(others) <= set(before["rejects"])
+
+
+def test_a_list_in_a_file_rejects_at_ingest_with_its_entry_and_name(
+    undisturbed, spark, configure, tmp_path: Path
+) -> None:
+    host = undisturbed(1).lake.table("documents").to_table()["host"][0].as_py()
+    (tmp_path / "hosts.txt").write_text(f"0.0.0.0 {host.upper()}\n")
+    table = '[{ name = "ut1 docs", format = "hosts", path = "hosts.txt" }]'
+    config = configure(f"ingest.url_lists={table}", dumps=1)
+    lake = run(config, Selection(last="ingest"))
+    assert host not in lake.table("documents").to_table()["host"].to_pylist()
+    rows = [
+        (row["rule"], row["value"])
+        for row in lake.table("rejects").to_table().to_pylist()
+        if row["host"] == host and row["rule"] != "http_status"
+    ]
+    assert set(rows) == {("url_host", f"{host} (ut1 docs)")}
