@@ -311,7 +311,7 @@ def ingest(engine: str, note: str) -> Measurement:
     )
 
 
-def ingest_trafilatura_vs_datatrove() -> Measurement:
+def ingest_vs_datatrove() -> Measurement:
     return ingest("trafilatura_precision", "both trafilatura for precision (ours 2, theirs 1.11)")
 
 
@@ -331,7 +331,7 @@ MEASUREMENTS = {
         warc_read_vs_warcio,
         langid_vs_raw_fasttext,
         urlfilter_vs_datatrove,
-        ingest_trafilatura_vs_datatrove,
+        ingest_vs_datatrove,
         ingest_resiliparse_vs_datatrove,
     )
 }
