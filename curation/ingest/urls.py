@@ -42,13 +42,14 @@ URL_PATTERN = (
 HOST_OF = re.compile(
     r"^(\s*(?:[A-Za-z][A-Za-z0-9+.\-]*://)?(?:[^/?#\\]*@)?)(\[[^\]/?#\\]*\]|[^/?#\\:]*)", re.S
 )
+NO_HOST_CHARACTERS = re.compile(r"[\0- ]")  # browsers drop tabs and newlines wherever they stand
 # Labels may hold underscores and outer hyphens: real lists and real hosts do.
 HOST_FORM = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]"
 # `0.0.0.0 ads.example.com`: a line of a hosts file
 HOSTS_FILE_ADDRESS = r"^(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*(?:%\w+)?)\s+"
 NOT_LETTERS = r"[^a-z0-9\x{80}-\x{10FFFF}]+"
 
-COMPILED_VERSION = 1
+COMPILED_VERSION = 2
 """Version of the compiled form and of the normal form; an older file is compiled again."""
 
 FORMATS = (
@@ -289,7 +290,7 @@ def _with_ascii_host(url: str) -> str:
 
 
 def _ascii_host(host: str) -> str:
-    host = unquote(host)
+    host = NO_HOST_CHARACTERS.sub("", unquote(host))
     if host.startswith("["):
         try:
             return f"[{ipaddress.IPv6Address(host[1:-1].partition('%')[0]).compressed}]"
@@ -681,7 +682,7 @@ def _normalise(
             continue
         for k in range(host, stop):
             byte = _lower(data[k])
-            is_foreign[i] |= byte >= 128 or byte == 91 or byte == 37
+            is_foreign[i] |= byte >= 128 or byte == 91 or byte == 37 or byte <= 32
             out[w] = byte
             w += 1
         host_ends[i] = w
@@ -699,7 +700,9 @@ def _normalise_path(data: UInt8Array, k: int, end: int, out: UInt8Array, w: int)
         w += 1
     while k < end and data[k] != 35:
         byte = data[k]
-        if byte == 63:
+        if byte == 63 and not in_query:
+            if k + 1 == end or data[k + 1] == 35:
+                break  # an empty query is none
             in_query = True
         elif byte == 92 and not in_query:
             byte = np.uint8(47)

@@ -329,6 +329,30 @@ EVERY_FORMAT = [
 ]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://bad.com /x",
+        "http://ba\td.com/",
+        "http://bad.com%20/",
+        "http://bad.com\n",
+        "bad.com?",
+    ],
+)
+def test_white_space_in_a_host_hides_nothing(url):
+    """Browsers drop tabs and newlines wherever they stand, and crawlers keep them."""
+    lists = compile_lists([UrlList("l", "domains", entries=("bad.com",))], SUFFIXES)
+    assert blocked(pa.array([url]), lists).field("rule").to_pylist() == ["url_domain"]
+
+
+def test_an_empty_query_is_none():
+    lists = compile_lists([UrlList("l", "takedown", entries=("http://e.com/a",))], SUFFIXES)
+    urls = pa.array(
+        ["http://e.com/a?", "http://e.com/a/?#top", "http://e.com/a?b", "http://e.com/a"]
+    )
+    assert blocked(urls, lists).is_valid().to_pylist() == [True, True, False, True]
+
+
 @given(
     st.lists(
         st.none()
