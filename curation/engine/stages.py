@@ -125,7 +125,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=7
+            version=7,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
