@@ -41,7 +41,6 @@ LABELS = {
     "iso-2022-kr": "iso2022_kr",
     "ms932": "cp932",
     "uhc": "cp949",
-    "utf-32": "utf-32",
     "x-mac-cyrillic": "mac-cyrillic",
 }
 # Encodings to detect: those of the WHATWG, less the parts of ISO 8859 that are rarer than a mistake
@@ -67,9 +66,7 @@ ATTRIBUTE = re.compile(
     rb"""(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>][^\s>]*)(?=[\s>])|(?=>))|\s*(?=[^\s=]))"""
 )
 TAG_END = re.compile(rb"[\s/]*>")
-CONTENT_CHARSET = re.compile(
-    rb"""charset\s*=\s*(?:"\s*([^"]*)"|'\s*([^']*)'|([^\s;"'][^\s;]*))""", re.I
-)
+CONTENT_CHARSET = re.compile(rb"""charset\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;"'][^\s;]*))""", re.I)
 
 
 def decode(html: bytes, declared: str | None = None) -> str | None:

@@ -162,15 +162,15 @@ def _extract_one(
     is_html = content_type is None or content_type.partition(";")[0].strip().lower() in HTML_TYPES
     if not is_html or detect_mime(html[:SNIFF_BYTES]) not in SNIFFED_TYPES:
         return NOTHING, None, "not_html"
-    page = charsets.decode(html, declared)
-    if page is None:
-        return NOTHING, None, "undecodable"
-    # most pages hold none of these; what is rarer still, `normalise` removes from the text
-    if "\ufffd" in page or len(html.translate(None, ASCII_CONTROLS)) < len(html):
-        if _is_junk(page):
-            return NOTHING, None, "not_html"
-        page = CONTROLS.sub("", page)
     try:
+        page = charsets.decode(html, declared)
+        if page is None:
+            return NOTHING, None, "undecodable"
+        # most pages hold none of these; what is rarer still, `normalise` removes from the text
+        if "\ufffd" in page or len(html.translate(None, ASCII_CONTROLS)) < len(html):
+            if _is_junk(page):
+                return NOTHING, None, "not_html"
+            page = CONTROLS.sub("", page)
         stated = _normalised(metadata.read(page))
         text = normalise(parse(formulas.tex(page)) or "")
     except BaseException as error:

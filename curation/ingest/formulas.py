@@ -16,20 +16,19 @@ import re
 
 from resiliparse.parse.html import DOMNode, HTMLTree
 
+from curation.ingest.metadata import attributes_of
+
 TAG = re.compile(r"<(/?)(math|script|span|mjx-container|img)\b([^<>]*)>", re.I)
 # One of these stands in a page that has formulas; long ones are found faster.
 MARKS = ("</math>", 'type="math/tex', 'class="latex')
 DISPLAY = re.compile(r"""mode=display|display\s*=\s*["']?block|display\s*=\s*["']?true""", re.I)
-RENDERED = re.compile(
-    r"""class\s*=\s*["']?[^"']*\b(katex-html|MathJax(?:_Preview|_SVG|_CHTML)?)\b"""
-)
-IMAGE = re.compile(r"""class\s*=\s*["']?(?:[^"']*\s)?(?:latex|tex)(?![^\s"'])""", re.I)
-ALTTEXT = re.compile(r"""alt(?:text)?\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.I)
-ANNOTATION = re.compile(
-    r"""<annotation\s[^<>]*encoding\s*=\s*["']?(?:application/x-)?(?:la)?tex\b[^<>]*>""", re.I
-)
+# Of a class attribute.
+RENDERED = re.compile(r"\b(katex-html|MathJax(?:_Preview|_SVG|_CHTML)?)\b")
+IMAGE = re.compile(r"(?<!\S)(?:latex|tex)(?!\S)", re.I)
+ANNOTATION = re.compile(r"<annotation\s([^<>]*)>", re.I)
+TEX_ENCODING = re.compile(r"\s*(?:application/x-)?(?:la)?tex\b", re.I)
 ELEMENT = re.compile(r"<[^<>]*>")
-CDATA = re.compile(r"%?\s*(?:<!\[CDATA\[|\]\]>)")
+CDATA = re.compile(r"(?:%[ \t]*)?(?:<!\[CDATA\[|\]\]>)")
 # A survey article has about 2,000 formulas of some 1,000 characters. What is beyond these bounds
 # is left to the engine, or read as its text.
 MAX_FORMULAS = 20_000
@@ -82,11 +81,14 @@ def tex(page: str) -> str:
             inner = page[end:close]
             formula = _read(tag[0], inner) if name == "math" else _of_script(inner)
             end = page.find(">", close) + 1 or len(page)
-        elif name == "img" and IMAGE.search(attributes) and (alt := ALTTEXT.search(attributes)):
-            formula = html.unescape(alt[1] or alt[2] or "").strip("$")
+        elif name == "img" and "tex" in attributes.lower():
+            stated = attributes_of(attributes)
+            if IMAGE.search(stated.get("class", "")) and "alt" in stated:
+                formula = stated["alt"].strip("$")
         elif name == "mjx-container" or (
             name == "span"
-            and (rendered := RENDERED.search(attributes))
+            and ("katex" in attributes or "MathJax" in attributes)
+            and (rendered := RENDERED.search(attributes_of(attributes).get("class", "")))
             and (rendered[1] == "katex-html" or has_source)
         ):
             dropped = (name, 1)
@@ -126,11 +128,15 @@ def _delimited(formula: str, display: bool) -> str:
 
 def _read(tag: str, inner: str) -> str:
     """Return the TeX of a <math> element: its annotation's, its alternative text, or a reading."""
-    if annotation := ANNOTATION.search(inner):
+    for annotation in ANNOTATION.finditer(inner):
+        if not TEX_ENCODING.match(attributes_of(annotation[1]).get("encoding", "")):
+            continue
         end = inner.find("</annotation", annotation.end())
         if end >= 0 and (source := html.unescape(inner[annotation.end() : end]).strip()):
             return source
-    if (alt := ALTTEXT.search(tag)) and (source := html.unescape(alt[1] or alt[2] or "").strip()):
+        break
+    stated = attributes_of(tag)
+    if source := (stated.get("alttext") or stated.get("alt") or "").strip():
         return source
     if len(inner) > MAX_CHARS:
         return html.unescape(ELEMENT.sub(" ", inner))

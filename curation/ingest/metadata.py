@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-# Bounds on what is read, so that no page costs more than some milliseconds.
+# Bounds on what is read: with expressions of linear time, no page costs more than 0.1 s.
 MAX_HEAD_CHARS = 200_000
 MAX_JSON_CHARS = 500_000
 MAX_JSON_NODES = 2_000
@@ -44,7 +44,10 @@ HEADING = re.compile(r"<h1[^<>]*>", re.I)
 META = re.compile(r"<meta\s([^<>]*)", re.I)
 TIME = re.compile(r"<time\s([^<>]*)", re.I)
 TAG = re.compile(r"<[^<>]*>")
-ATTRIBUTE = re.compile(r"""([a-z][\w:.-]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
+# A name begins where no name goes on: else a long word is tried from each of its letters.
+ATTRIBUTE = re.compile(
+    r"""(?<![\w:.-])([a-z][\w:.-]*)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I
+)
 PUBLISHED = re.compile(r"pubdate|datepublished|publish|entry-date|posted", re.I)
 DATE = re.compile(r"(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?(?!\d)")
 CLOCK = re.compile(r"[T\s]+(\d\d):(\d\d)(?::(\d\d))?(?:[.,]\d+)?\s*(Z|[A-Z]{3}|[+-]\d\d:?\d\d)?")
@@ -70,7 +73,7 @@ def read(page: str) -> Stated:
     head = page[: end.start() if end else MAX_HEAD_CHARS]
     metas: dict[str, list[str]] = {}
     for found in META.finditer(head):
-        attributes = _attributes(found[1])
+        attributes = attributes_of(found[1])
         if content := _line(attributes.get("content")):
             for key in {
                 attributes.get(key, "").lower() for key in ("property", "name", "itemprop")
@@ -157,13 +160,13 @@ def _dates(
         yield from metas.get(name, ())
     if (at := page.find("datePublished")) >= 0:
         start = max(page.rfind("<", 0, at), 0)
-        attributes = _attributes(page[start : page.find(">", at)][: 4 * MAX_CHARS])
+        attributes = attributes_of(page[start : page.find(">", at)][: 4 * MAX_CHARS])
         if attributes.get("itemprop") == "datePublished":
             yield attributes.get("content") or attributes.get("datetime") or ""
     times = TIME.finditer(page) if "datetime=" in page else iter(())
     for found in itertools.islice(times, MAX_TIMES):
         if PUBLISHED.search(found[1]):
-            yield _attributes(found[1]).get("datetime", "")
+            yield attributes_of(found[1]).get("datetime", "")
 
 
 def _json_ld(page: str) -> Iterator[Mapping[str, Any]]:
@@ -189,7 +192,8 @@ def _json_ld(page: str) -> Iterator[Mapping[str, Any]]:
                 waiting += [inner for inner in value if isinstance(inner, dict | list)]
 
 
-def _attributes(tag: str) -> dict[str, str]:
+def attributes_of(tag: str) -> dict[str, str]:
+    """Return the attributes that stand in a tag, names in lower case, the first of each name."""
     found: dict[str, str] = {}
     for match in ATTRIBUTE.finditer(tag):
         value = match[2] or match[3] or match[4] or ""

@@ -18,7 +18,8 @@ from warcio.timeutils import iso_date_to_datetime
 from curation.ingest.members import ARC_START, MAX_HEADER_BYTES, WARC_LINE, Text
 
 CONTENT_LENGTH = re.compile(r"\d{1,18}")
-CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s\"';,]+)", re.IGNORECASE)
+# Linear on any header: neighbouring parts share no character.
+CHARSET = re.compile(r"charset\s*=[\s\"']*([^\s\"';,]+)", re.IGNORECASE)
 WARC_FIRST_LINE = re.compile(WARC_LINE)
 HTTP_SCHEMES = ("http://", "https://")
 
