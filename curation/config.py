@@ -79,7 +79,7 @@ class IngestConfig:
     )
     max_record_bytes: int = setting(
         10_000_000,
-        "larger payloads are rejected: Common Crawl itself cuts at 1 MB",
+        "larger payloads are rejected: Common Crawl itself cuts at 1 MiB, since 2025 at 5 MiB",
         low=1_000,
         high=1_000_000_000,  # Arrow holds 2 GB in a batch
     )
@@ -185,7 +185,11 @@ class IngestConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteConfig:
-    """How remote inputs are asked for; nothing here decides a row."""
+    """How remote inputs are asked for; no key of a stage holds any of it.
+
+    `s3_endpoint` says which store s3:// means: a file that is read again from another one must be
+    the same, by size and ETag, or it is InputChanged.
+    """
 
     user_agent: str = setting(
         "", "how requests name themselves; empty: curation/VERSION (add how to reach you)"
@@ -379,7 +383,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     for override in overrides:
         _apply_override(tree, override)
-    config: Config = _build(Config, tree, "")
+    config: Config = build(Config, tree)
     config = _resolve_paths(config, path.resolve().parent)
     _check_together(config)
     return config
@@ -420,8 +424,11 @@ def _dotted(key: str, override: str) -> list[str]:
     return names
 
 
-def _build(cls: Any, tree: Any, where: str) -> Any:
-    """Make a dataclass of a TOML table; `where` is its dotted name for messages."""
+def build(cls: Any, tree: Any, where: str = "") -> Any:
+    """Make a dataclass of settings of a table; `where` is its dotted name for messages.
+
+    Raises ConfigError as `load` does.
+    """
     if not isinstance(tree, dict):
         raise ConfigError(f"{where.rstrip('.')} must be a table, got {tree!r}")
     known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}
@@ -449,7 +456,7 @@ def _unknown_key(full_key: str, key: str, known: Mapping[str, Any]) -> str:
 def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if is_dataclass(hint):
-        return _build(hint, value, key + ".")
+        return build(hint, value, key + ".")
     if origin is tuple:
         if not isinstance(value, list):
             raise ConfigError(f"{key} must be a list, got {value!r}; write {key} = [...]")

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
-from curation.config import SOURCE_FORMATS, RemoteConfig
+from curation.config import SOURCE_FORMATS, RemoteConfig, build
 from curation.errors import ConfigError
 from curation.ingest import remote, warc
 from curation.ingest.listing import Seen, list_inputs
@@ -82,7 +82,9 @@ class WarcReader(DataSourceReader):
                 f"{', '.join(SOURCE_FORMATS)}"
             )
         self.max_record_bytes = _number(options, "max_record_bytes", warc.MAX_RECORD_BYTES)
-        self.summary = options.get("summary", "false") == "true"
+        if (summary := options.get("summary", "false").lower()) not in ("true", "false"):
+            raise ConfigError(f"option summary of the warc source is {summary!r}; true or false")
+        self.summary = summary == "true"
         self.remote = _settings(options.get("remote", "{}"))
         # what a frozen remote file was when it was first read, by ordinal
         frozen = json.loads(options.get("known", "{}")).items()
@@ -132,8 +134,9 @@ class WarcReader(DataSourceReader):
 
 def _settings(text: str) -> RemoteConfig:
     try:
-        return RemoteConfig(**json.loads(text))
-    except (TypeError, ValueError) as error:
+        settings: RemoteConfig = build(RemoteConfig, json.loads(text), "remote.")
+        return settings
+    except ValueError as error:
         raise ConfigError(
             f"option remote of the warc source is {text!r} ({error}); give the settings of "
             '[remote] as JSON, such as {"attempts": 5}'

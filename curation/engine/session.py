@@ -190,7 +190,7 @@ def _local_resources() -> dict[str, str]:
 @contextmanager
 def _stderr_to_log() -> Iterator[None]:
     """Send the JVM's stderr, which it inherits at start, to a log file instead of the terminal."""
-    logging.getLogger("py4j").setLevel(logging.ERROR)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs traces at Ctrl-C
     sys.stderr.flush()
     saved = os.dup(2)
     with open(log_path(), "w") as log:

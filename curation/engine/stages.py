@@ -7,6 +7,7 @@ before any JVM starts.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -125,7 +126,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=7,
+            version=8,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,
@@ -303,6 +304,8 @@ class _Planner:
         if stage.name == "ingest":
             files = slice_inputs(config, self._files(dump), slice)
             parts["files"] = [asdict(file) for file in files]
+            # its codecs and its reading of entities decide text
+            parts["python"] = list(sys.version_info[:2])
             parts["format"] = next(d.format for d in config.dumps if d.name == dump)
         key = digest(parts)
         record = self.lake.record(stage.name, dump, slice) if self.lake is not None else None

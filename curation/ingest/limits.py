@@ -126,22 +126,25 @@ def _counts(
     data: UInt8Array, offsets: Int64Array, wanted: npt.NDArray[np.bool_], max_depth: int
 ) -> Int64Array:
     """Return tags, depth, attributes and most attributes of a tag, by page; 0 where not wanted."""
-    starts = offsets[:-1][wanted & (np.diff(offsets) > 1)]
-    places = np.flatnonzero(wanted & (np.diff(offsets) > 1))
-    first, second = data[starts], data[starts + 1]
-    # UTF-16 starts with its mark or with an ASCII character, one byte of which is 0
-    little = ((first == 0xFF) & (second == 0xFE)) | ((first != 0) & (second == 0))
-    big = ((first == 0xFE) & (second == 0xFF)) | ((first == 0) & (second != 0))
-    wanted = wanted.copy()
-    wanted[places[little | big]] = False
     counts: Int64Array = scan(data, offsets, wanted, max_depth)
-    for i in places[little | big].tolist():
-        order = "<u2" if little[np.searchsorted(places, i)] else ">u2"
+    # A tag in UTF-16 holds zeros. Whether a page with a zero is read as such is decided later, by
+    # its header, a mark or detection: what it would be in any of them must keep the limits.
+    for i in np.flatnonzero(wanted & _with_zero(data, offsets)).tolist():
         size = (offsets[i + 1] - offsets[i]) // 2 * 2
-        units = data[offsets[i] : offsets[i] + size].view(order)
-        page = np.minimum(units, 0xFF).astype(np.uint8)
-        counts[i] = scan(page, np.array([0, len(page)]), np.ones(1, np.bool_), max_depth)[0]
+        for order in ("<u2", ">u2"):
+            units = data[offsets[i] : offsets[i] + size].view(order)
+            page = np.minimum(units, 0xFF).astype(np.uint8)
+            found = scan(page, np.array([0, len(page)]), np.ones(1, np.bool_), max_depth)[0]
+            counts[i] = np.maximum(counts[i], found)
     return counts
+
+
+@njit(cache=True, nogil=True)
+def _with_zero(data: UInt8Array, offsets: Int64Array) -> npt.NDArray[np.bool_]:
+    found = np.zeros(len(offsets) - 1, np.bool_)
+    for i in range(len(found)):
+        found[i] = _find(data, offsets[i], offsets[i + 1], 0) < offsets[i + 1]
+    return found
 
 
 def _kinds_by_slot() -> tuple[UInt64Array, UInt8Array]:

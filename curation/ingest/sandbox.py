@@ -102,7 +102,8 @@ def run(
 
     `function` is "module:name" of a function of equally long Arrow arrays and keyword options (JSON
     values) that returns one array as long, of result_type, each value from its own row alone. The
-    child of a function, its options and net is started at the first call and kept by this process.
+    child of a function is started at the first call and kept by this process until other options or
+    another net are asked for. Call from a thread that lasts: on Linux the child dies with it.
     Raises SandboxBroken if no child starts.
 
     A page that fails costs at most three times its bound and three starts (0.5 s each); pages
@@ -110,6 +111,8 @@ def run(
     """
     key = (os.getpid(), function, json.dumps(options, sort_keys=True), net)
     if key not in _children:
+        for other in [other for other in _children if other[:2] == key[:2]]:
+            _children.pop(other).close()  # of other settings: each holds 100 MB
         _children[key] = Sandbox(function, options, net)
     return _children[key].run(columns, result_type)
 

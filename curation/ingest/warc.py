@@ -29,6 +29,7 @@ from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,7 +130,7 @@ def read_rows(
     times in ISO 8601, bytes in base64 and NaN as null. offset and length are those of the line in
     an uncompressed file, else 0. A row without text has error `no_text`; a bad line
     `malformed:line N`; a Parquet row group that cannot be read is one row with error `corrupt`.
-    jsonl and text may be compressed (.gz, .bz2, .xz, .zst).
+    jsonl and text may be compressed (.gz, .bz2, .zst, by the end of the path).
 
     Raises InputMissing when there is no such file, InputInvalid when a Parquet file has no string
     column `text`, or the first object of a jsonl file no such key.
@@ -544,7 +545,8 @@ def _open_lines(path: str) -> BufferedReader:
 
 
 def _codec(path: str) -> str | None:
-    return {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(Path(path).suffix)
+    name = urlsplit(path).path if "://" in path else path  # of a URL without its query
+    return {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}.get(Path(name).suffix.lower())
 
 
 def _raise_if_of_medium(error: Exception) -> None:

@@ -83,6 +83,18 @@ PAGES = {
     "meta with many names": lambda: "<meta a='" + "charset " * (4 * MEGABYTE // 8) + "'>" + TEXT,
     "one word of 5 MB": lambda: "<p>" + "x" * (5 * MEGABYTE),
     "5 MB of space": lambda: "<p>a" + " " * (5 * MEGABYTE) + "b",
+    "one word of a tag": lambda: TEXT + "<meta " + "x" * 190_000 + ">",
+    "class of class": lambda: "</math>" + TEXT + "<span katex " + "class=" * (MEGABYTE // 2) + ">",
+    "class of an image": lambda: "</math>" + TEXT + "<img tex " + "class=" * (MEGABYTE // 2) + ">",
+    "an annotation without an end": lambda: (
+        TEXT + "<math><annotation " + "encoding=tex" * (MEGABYTE // 4) + "</math>"
+    ),
+    "5 MB of space in a formula": lambda: (
+        TEXT + '<script type="math/tex">x' + " " * (4 * MEGABYTE) + "y</script>"
+    ),
+    "a charset of space": lambda: (
+        "<meta http-equiv=content-type content='charset=\"" + " " * 16_000 + "'>" + TEXT
+    ),
     "5 MB of empty lines": lambda: "<pre>a" + " \n" * (2 * MEGABYTE) + "b</pre>" + TEXT,
 }
 REJECTED = {

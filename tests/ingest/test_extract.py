@@ -2,6 +2,7 @@
 """HTML to text: published texts, every encoding, and payloads that are no HTML at all."""
 
 import datetime
+import encodings.aliases
 import gzip
 import json
 import os
@@ -342,3 +343,13 @@ def test_plain_text():
         (None, "undecodable"),
     ]
     assert plain_text(pa.array([], pa.binary())).type == TEXT_TYPE
+
+
+@pytest.mark.parametrize("label", [*sorted({*encodings.aliases.aliases.values()}), "utf-32", "x y"])
+def test_no_label_of_a_header_loses_a_page_in_ascii(label):
+    """Python knows encodings that raise, expand or transform; a header may name any of them."""
+    page = f"<html><body><main><p>{'Plain words stay plain words. ' * 9}</p></main>".encode()
+    columns = pa.array([page]), pa.array([label]), pa.array(["text/html"])
+    (found,) = extract(*columns, engine="resiliparse").to_pylist()
+    assert found["error"] is None
+    assert found["text"].startswith("Plain words stay")

@@ -225,6 +225,13 @@ def test_encodings_give_the_same_counts(encoding):
     assert counts(html, encoding) == counts(html)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_first_character_does_not_hide_utf_16(encoding):
+    """The header may name the encoding, whatever the page begins with."""
+    html = "文字" * 1_000 + "<div a=1>" * 9
+    assert counts(html, encoding) == counts(html)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_counted(payload):
     limits = dataclasses.replace(TIGHT, max_html_bytes=1_000)

@@ -1005,8 +1005,12 @@ def test_the_data_source_reads_a_remote_listing(spark, crawl, cut):
 
 
 def test_the_data_source_refuses_settings_that_are_none():
-    for text in ('{"attempt": 5}', "5 attempts", "[5]"):
-        with pytest.raises(ConfigError, match="give the settings of"):
+    for text, message in (
+        ('{"attempt": 5}', "did you mean 'attempts'"),
+        ("5 attempts", "give the settings of"),
+        ("[5]", r"remote must be a table, got \[5\]"),
+    ):
+        with pytest.raises(ConfigError, match=message):
             WarcReader({"remote": text, "groups": "[]"})
 
 

@@ -1,5 +1,6 @@
 """The child process: what a page may do to it, and that nobody else notices."""
 
+import dataclasses
 import gzip
 import io
 import itertools
@@ -223,6 +224,11 @@ def test_one_child_of_each_kind_in_a_process():
     for _ in range(2):
         sandbox.run("hostile:misbehave", orders, {}, STRICT, pa.string())
     assert sum(key[1] == "hostile:misbehave" for key in sandbox._children) == 1
+    (first,) = (child for key, child in sandbox._children.items() if key[1] == "hostile:misbehave")
+    other = dataclasses.replace(STRICT, page_cpu_seconds=2 * STRICT.page_cpu_seconds)
+    sandbox.run("hostile:misbehave", orders, {}, other, pa.string())
+    assert sum(key[1] == "hostile:misbehave" for key in sandbox._children) == 1
+    assert first._process is None  # it holds 100 MB
 
 
 # --- hostile pages -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import time
 import zlib
 from collections import Counter
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from curation.errors import InputInvalid, InputMissing
+from curation.ingest import warc
 from curation.ingest.warc import RECORD_SCHEMA, read_records, read_rows
 
 DUMPS = Path(__file__).parents[1] / "data" / "dumps"
@@ -597,3 +599,34 @@ def test_a_text_file_is_one_document(tmp_path):
     assert summary([row]) == [(0, 0, 7, None)]
     (row,) = documents(path, "text", max_record_bytes=3)
     assert (row["payload"], row["error"]) == (None, "record_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "codec"),
+    [
+        ("a.jsonl.gz", "gzip"),
+        ("a.JSONL.GZ", "gzip"),
+        ("https://e.com/a.jsonl.gz?signature=a/b.zst", "gzip"),
+        ("s3://b/a.txt.zst", "zstd"),
+        ("https://e.com/a.jsonl?of=b.gz", None),
+    ],
+)
+def test_compression_is_told_by_the_path_without_its_query(path, codec):
+    assert warc._codec(path) == codec
+
+
+@pytest.mark.parametrize("with_warcio", [False, True])
+def test_a_content_type_of_space_takes_linear_time(with_warcio):
+    """Its search runs outside the sandbox: a quadratic one took minutes."""
+    kind = b"text/html; charset=" + b" " * 200_000 + b";"
+    http = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n<p>text"
+    head = f"http://e.com/ 1.2.3.4 20200102030405 text/html {len(http)}\n".encode()
+    version = b"filedesc://a.arc 0.0.0.0 20200102030405 text/plain 73\n"
+    version += b"1 0 A\nURL IP-address Archive-date Content-type Archive-length\n"
+    version += b" " * (73 - len(version.split(b"\n", 1)[1]))
+    start = time.process_time()
+    records, counts = rows(version + b"\n" + head + http + b"\n", with_warcio=with_warcio)
+    assert time.process_time() - start < 10
+    assert [(row["url"], row["content_type"]) for row in records] == [
+        ("http://e.com/", "text/html")
+    ], counts

@@ -71,6 +71,11 @@ def test_the_warc_source_reads_what_the_reader_reads(spark, cut: Path) -> None:
         ({"path": "a.warc.gz", "contents": "pdf"}, "contents .* is 'pdf'; it is one of warc,"),
         ({"path": "a.warc.gz", "group_bytes": "1 GB"}, "group_bytes .* is '1 GB'; it is a number"),
         ({"path": "a.warc.gz", "max_record_bytes": "0"}, "max_record_bytes .* is '0'"),
+        ({"path": "a.warc.gz", "summary": "yes"}, "summary .* is 'yes'; true or false"),
+        ({"path": "a", "remote": '{"connections": 0}'}, "remote.connections must be at least 1"),
+        ({"path": "a", "remote": '{"attempts": "x"}'}, "remote.attempts must be int, got 'x'"),
+        ({"path": "a", "remote": '{"atempts": 1}'}, "did you mean 'attempts'"),
+        ({"path": "a", "remote": "{"}, "option remote .* is '{'"),
         ({"path": "a.warc.gz", "pth": "b"}, "has no option 'pth'"),
     ],
 )
