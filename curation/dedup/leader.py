@@ -51,7 +51,7 @@ FIRST, COPY, OLD, RETAINED, BEST, VOTE_LOW, VOTE_HIGH, EXACT = range(8)
 # To a bucket:
 UNDECIDED, ENTERED, LEADER, REMOVED, SEEK, KILL = range(8, 14)
 # To a range of the index, a file of signatures, the one solver; and results:
-PROBE, PAIR, MEMBER, DUPLICATE, INDEX, SOLVED = range(14, 20)
+PROBE, PAIR, MEMBER, DUPLICATE, INDEX = range(14, 19)
 
 
 @dataclass(frozen=True)

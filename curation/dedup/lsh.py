@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from curation.dedup.minhash import FMIX_1, FMIX_2, GOLDEN, U31, U33, MinHashSpec
+from curation.dedup.minhash import U31, U33, MinHashSpec
+from curation.hashing import FMIX_1, FMIX_2, GOLDEN
 from curation.ingest.text import utf8_buffers
 
 UInt8Array = npt.NDArray[np.uint8]

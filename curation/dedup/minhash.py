@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from curation.hashing import FMIX_1, FMIX_2, FNV_OFFSET, FNV_PRIME, GOLDEN, fmix64
 from curation.ingest.text import FOLD, KIND, MARK, SINGLE, WORD, decode, utf8_buffers, words
 
 FORMAT_VERSION = 1
@@ -29,13 +30,6 @@ UInt32Array = npt.NDArray[np.uint32]
 UInt64Array = npt.NDArray[np.uint64]
 Int64Array = npt.NDArray[np.int64]
 
-# 64-bit odd multipliers: the FNV-1a prime, and constants of splitmix64 and MurmurHash3's finalizer
-# (Steele et al. 2014; Appleby 2011).
-FNV_OFFSET = np.uint64(0xCBF29CE484222325)
-FNV_PRIME = np.uint64(0x100000001B3)
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FMIX_1 = np.uint64(0xFF51AFD7ED558CCD)
-FMIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 U33, U32, U31, U29 = np.uint64(33), np.uint64(32), np.uint64(31), np.uint64(29)
 U35 = np.uint64(35)
 CONTENT_HASH_BYTES = 16
@@ -253,7 +247,7 @@ def _hash_words(
         if what == MARK:
             continue
         if in_word and what != WORD:
-            word = _fmix64(run)
+            word = fmix64(run)
             word_hashes[num_words] = word
             num_words += 1
             high, low = _mix_content(high, low, word)
@@ -266,19 +260,19 @@ def _hash_words(
             low ^= low >> U29
             in_word = True
             if what == SINGLE:
-                word = _fmix64(run)
+                word = fmix64(run)
                 word_hashes[num_words] = word
                 num_words += 1
                 high, low = _mix_content(high, low, word)
                 run = FNV_OFFSET
                 in_word = False
     if in_word:
-        word = _fmix64(run)
+        word = fmix64(run)
         word_hashes[num_words] = word
         num_words += 1
         high, low = _mix_content(high, low, word)
-    content[0] = _fmix64(high)
-    content[1] = _fmix64(low)
+    content[0] = fmix64(high)
+    content[1] = fmix64(low)
     return num_words
 
 
@@ -295,16 +289,7 @@ def _combine(word_hashes: UInt64Array, first: int, n: int, multipliers: UInt64Ar
     total = np.uint64(0)
     for j in range(n):
         total += word_hashes[first + j] * multipliers[j]
-    return _fmix64(total)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _fmix64(h: np.uint64) -> np.uint64:
-    h ^= h >> U33
-    h *= FMIX_1
-    h ^= h >> U33
-    h *= FMIX_2
-    return h ^ (h >> U33)
+    return fmix64(total)
 
 
 @njit(cache=True, nogil=True, inline="always")

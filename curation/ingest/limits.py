@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit, types
 
+from curation.hashing import FNV_OFFSET, FNV_PRIME
 from curation.ingest.text import utf8_buffers
 
 VERDICT_TYPE = pa.struct(
@@ -52,7 +53,6 @@ KINDS = {
 }
 RANKS = np.array([0, 1, 2, 1, 1, 0, 0, 2, 1, 0, 0, 0], np.uint8)  # by kind
 
-FNV_OFFSET, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3  # FNV-1a, 64 bit
 NUM_SLOTS = 1 << 12
 
 # C's own, which compares 16 or 32 bytes at once: address, byte, count -> address, or 0 for none.
@@ -152,9 +152,9 @@ def _kinds_by_slot() -> tuple[UInt64Array, UInt8Array]:
     kinds = np.full(NUM_SLOTS, INLINE, np.uint8)
     for kind, listed in KINDS.items():
         for name in listed.split():
-            key = FNV_OFFSET
+            key = int(FNV_OFFSET)
             for character in name.encode():
-                key = (key ^ character) * FNV_PRIME % 2**64
+                key = (key ^ character) * int(FNV_PRIME) % 2**64
             slot = (key ^ key >> 32) % NUM_SLOTS
             assert names[slot] == 0, f"{name} needs a slot of its own: change NUM_SLOTS"
             names[slot], kinds[slot] = key, kind
@@ -213,15 +213,7 @@ def _scan_page(
             continue
 
         # 1. the name, in lower case
-        name = np.uint64(FNV_OFFSET)
-        while i < end:
-            c = data[i]
-            if c <= 32 or c == 62 or c == 47:
-                break
-            if 65 <= c <= 90:
-                c |= 32
-            name = (name ^ np.uint64(c)) * np.uint64(FNV_PRIME)
-            i += 1
+        name, i = _hash_name(data, i, end)
         # 2. attributes, up to the end of the tag
         num_attributes = 0
         closes_itself = False
@@ -287,6 +279,21 @@ def _find(data: UInt8Array, i: int, end: int, byte: int) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _hash_name(data: UInt8Array, i: int, end: int) -> tuple[np.uint64, int]:
+    """Return the hash of the name at i, in lower case, and where it ends."""
+    name = FNV_OFFSET
+    while i < end:
+        c = data[i]
+        if c <= 32 or c == 62 or c == 47:  # > /
+            break
+        if 65 <= c <= 90:
+            c |= 32
+        name = (name ^ np.uint64(c)) * FNV_PRIME
+        i += 1
+    return name, i
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _after_attribute(data: UInt8Array, i: int, end: int) -> int:
     """Return where an attribute that starts at i ends: name, and value if there is one."""
     i += 1  # whatever comes first belongs to the name
@@ -340,16 +347,7 @@ def _after_raw(data: UInt8Array, i: int, end: int, name: np.uint64) -> int:
         if i + 1 >= end:
             return end
         if data[i + 1] == 47:
-            found = np.uint64(FNV_OFFSET)
-            j = i + 2
-            while j < end and j < i + 12:  # no such name is longer
-                c = data[j]
-                if c <= 32 or c == 62 or c == 47:
-                    break
-                if 65 <= c <= 90:
-                    c |= 32
-                found = (found ^ np.uint64(c)) * np.uint64(FNV_PRIME)
-                j += 1
+            found, _ = _hash_name(data, i + 2, min(end, i + 12))  # no such name is longer
             if found == name:
                 return i
         i += 1

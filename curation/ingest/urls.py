@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from curation.errors import ArtifactInvalid, ArtifactMissing, ConfigError
+from curation.hashing import FNV_OFFSET, FNV_PRIME, fmix64
 from curation.ingest.text import Int64Array, UInt8Array, utf8_buffers
 
 # scheme://[user@]host[:port][/path][?query][#fragment], RFC 3986; a backslash ends the host, as in
@@ -82,8 +83,6 @@ RULE_NAMES = (
 )
 PATH_RULE, EXPRESSION_RULE = "url_path", "url_expression"
 
-FNV_BASIS = np.uint64(14695981039346656037)  # FNV-1a, 64 bit
-FNV_PRIME = np.uint64(1099511628211)
 MAX_LOAD = 0.7
 MAPPED_BYTES = 4096  # files up to a page of memory are read
 
@@ -776,19 +775,14 @@ def _step(state: np.uint64, byte: np.uint8) -> np.uint64:
 
 @njit(cache=True, nogil=True, inline="always")
 def _key(state: np.uint64, kind: int) -> np.uint64:
-    """Finish a hash (MurmurHash3's fmix64), another one for every kind."""
-    key = state ^ np.uint64(kind)
-    key ^= key >> np.uint64(33)
-    key = np.uint64(key * np.uint64(0xFF51AFD7ED558CCD))
-    key ^= key >> np.uint64(33)
-    key = np.uint64(key * np.uint64(0xC4CEB9FE1A85EC53))
-    return key ^ (key >> np.uint64(33))
+    """Finish a hash, another one for every kind."""
+    return fmix64(state ^ np.uint64(kind))
 
 
 @njit(cache=True, nogil=True)
 def _hash_back(data: UInt8Array, start: int, end: int) -> np.uint64:
     """Hash from the last byte to the first: domains share their ends."""
-    state = FNV_BASIS
+    state = FNV_OFFSET
     for k in range(end - 1, start - 1, -1):
         state = _step(state, data[k])
     return state
@@ -806,7 +800,7 @@ def _fill(slots: UInt64Array, offsets: Int64Array, kinds: Int16Array, blob: UInt
         if kind <= REGISTERED:
             state = _hash_back(blob, start, end)
         else:
-            state = FNV_BASIS
+            state = FNV_OFFSET
             for k in range(start, end):
                 state = _step(state, blob[k])
         if _find(state, kind, blob, start, end, table) >= 0:
@@ -883,7 +877,7 @@ def _match_host(
     has: BoolArray,
 ) -> int:
     is_address = _is_address(data, start, end)
-    state = FNV_BASIS
+    state = FNV_OFFSET
     domain = -1
     for k in range(end - 1, start - 1, -1):
         state = _step(state, data[k])
@@ -934,7 +928,7 @@ def _registered_start(data: UInt8Array, start: int, end: int, suffixes: _Table) 
     """
     if _is_address(data, start, end):
         return start
-    state = FNV_BASIS
+    state = FNV_OFFSET
     suffix = -1  # start of the public suffix
     parent = -1  # start of the label after the current one
     under_wildcard = False
@@ -968,7 +962,7 @@ def _match_url(data: UInt8Array, start: int, host_end: int, end: int, table: _Ta
         k += 1
     if k == 4:
         start += 4
-    state = FNV_BASIS
+    state = FNV_OFFSET
     for k in range(start, end + 1):
         if k >= host_end and (k == end or data[k] == 47 or data[k] == 63):
             found = _find(state, SEGMENTS, data, start, k, table)
@@ -994,7 +988,7 @@ def _match_words(
     k = start
     while k < end:
         first = k
-        state = FNV_BASIS
+        state = FNV_OFFSET
         while k < end and _is_letter(data[k]):
             state = _step(state, data[k])
             k += 1

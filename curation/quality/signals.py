@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from curation.hashing import FNV_OFFSET, FNV_PRIME, GOLDEN
 from curation.ingest.text import (
     FOLD,
     KIND,
@@ -204,9 +205,6 @@ NUM_COUNTS = NGRAM_CHARS + MAX_NGRAM - 1
 # Classes of characters, bits of the table _CLASS
 SPACE, BULLET, STOP, WIDE_STOP, TERMINAL, CLOSER = 1, 2, 4, 8, 16, 32
 
-FNV_OFFSET = np.uint64(0xCBF29CE484222325)  # Fowler, Noll, Vo: FNV-1a, 64 bits
-FNV_PRIME = np.uint64(0x100000001B3)
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd (Knuth, multiplicative hashing)
 MIN_TABLE_BITS = 10
 
 
