@@ -111,8 +111,8 @@ class IngestConfig:
     )
     page_cpu_seconds: float = setting(
         60.0,
-        "CPU seconds of one page's extraction, the last net: twenty times what the slowest "
-        "page within the limits took (2.8 s)",
+        "CPU seconds of one page's extraction, the last net: five times what the slowest "
+        "page within the limits took (12 s)",
         low=0.1,
     )
     page_memory_bytes: int = setting(

@@ -23,13 +23,17 @@ from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from curation.config import SOURCE_FORMATS, RemoteConfig, build
 from curation.errors import ConfigError
 from curation.ingest import remote, warc
-from curation.ingest.listing import Seen, list_inputs
+from curation.ingest.listing import InputFile, group_files, list_inputs
 from curation.schemas import spark_ddl
 
 SOURCE_SCHEMA = pa.schema(
     [("file_ordinal", pa.int32()), ("archive", pa.string()), *warc.RECORD_SCHEMA]
 )
 DEFAULT_GROUP_BYTES = 64_000_000
+OPTIONS = frozenset(
+    {"path", "paths", "contents", "max_record_bytes", "group_bytes", "summary", "base", "remote"}
+    | {"groups", "known"}  # of the runner
+)
 
 
 class Files(InputPartition):
@@ -60,20 +64,10 @@ class WarcReader(DataSourceReader):
     """Lists files on the driver, reads them on workers."""
 
     def __init__(self, options: dict[str, str]) -> None:
-        known = {
-            "path",
-            "paths",
-            "groups",
-            "contents",
-            "max_record_bytes",
-            "group_bytes",
-            "summary",
-        }
-        known |= {"base", "remote", "known"}
         for name in options:
-            if name.lower() not in known:
+            if name.lower() not in OPTIONS:
                 raise ConfigError(
-                    f"the warc source has no option {name!r}; it has {', '.join(sorted(known))}"
+                    f"the warc source has no option {name!r}; it has {', '.join(sorted(OPTIONS))}"
                 )
         self.contents = options.get("contents", "warc")
         if self.contents not in SOURCE_FORMATS:
@@ -104,7 +98,11 @@ class WarcReader(DataSourceReader):
                 base=options.get("base", ""),
                 settings=self.remote,
             )
-            self.groups = _groups(seen, group_bytes)
+            files = [InputFile(ordinal, *facts) for ordinal, facts in enumerate(seen)]
+            self.groups = [
+                [(file.ordinal, file.path) for file in group]
+                for group in group_files(files, group_bytes)
+            ]
 
     def partitions(self) -> Sequence[InputPartition]:
         """Return one partition a group of files."""
@@ -148,18 +146,6 @@ def _number(options: dict[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"option {name} of the warc source is {text!r}; it is a number above 0")
     return int(text)
-
-
-def _groups(seen: Sequence[Seen], group_bytes: int) -> list[list[tuple[int, str]]]:
-    groups: list[list[tuple[int, str]]] = []
-    group_size = group_bytes
-    for ordinal, (file, size, _) in enumerate(seen):
-        if group_size >= group_bytes:
-            groups.append([])
-            group_size = 0
-        groups[-1].append((ordinal, file))
-        group_size += group_bytes if size is None else size
-    return groups
 
 
 def _end_row(facts: remote.Facts | None) -> pa.RecordBatch:

@@ -27,7 +27,7 @@ from curation.engine.stages import (
 )
 from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
-from curation.ingest.listing import InputFile
+from curation.ingest.listing import group_files
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -253,24 +253,6 @@ def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) ->
         .option("summary", "true")
         .load()
     )
-
-
-def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[InputFile]]:
-    """Group neighbouring files until a group has `group_bytes`: a task reads and writes one group.
-
-    A remote file, whose size is not known beforehand, is a group of its own; archives of Common
-    Crawl are larger than a group anyway. Depends on the frozen listing alone, so a part holds the
-    same files on any cluster.
-    """
-    groups: list[list[InputFile]] = []
-    size = group_bytes
-    for file in files:
-        if size >= group_bytes:
-            groups.append([])
-            size = 0
-        groups[-1].append(file)
-        size += group_bytes if file.size is None else file.size
-    return groups
 
 
 def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[Part]:

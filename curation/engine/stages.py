@@ -77,13 +77,10 @@ def _language_models(config: Config) -> Sequence[str]:
 
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.ingest)
-    # files are among the artifacts, by their digests
-    for file in ("language_model", "public_suffix_list"):
+    # files are among the artifacts, by their digests and in this order
+    for file in ("language_model", "second_language_model", "public_suffix_list"):
         del settings[file]
     settings["url_lists"] = [[each.name, each.format] for each in _lists_in_files(config)]
-    second = config.ingest.second_language_model
-    # in its role: artifacts do not say which is the second
-    settings["second_language_model"] = models.sha256(second) if second else ""
     return settings
 
 

@@ -136,6 +136,9 @@ def ingest_records(
         for path in (settings.language_model, settings.second_language_model)
         if path
     ]
+    blocklists = models.url_lists(
+        settings.lists(), context.artifacts, settings.public_suffix_list, settings.min_soft_words
+    )
     writers: _Writers | None = None
     for records in batches:
         if records.num_rows == 0:
@@ -154,7 +157,7 @@ def ingest_records(
         if writers is None:
             ordinal = records["file_ordinal"][0].as_py()
             writers = _Writers(context, f"{ordinal:07d}", task_id, ("documents", "rejects"))
-        documents, rejects = _ingest_batch(records, context, language_models)
+        documents, rejects = _ingest_batch(records, context, blocklists, language_models)
         writers.write("documents", documents)
         writers.write("rejects", rejects)
         outcome.count("records", _value_counts(records["record_type"]))
@@ -172,7 +175,10 @@ def ingest_records(
 
 
 def _ingest_batch(
-    records: pa.RecordBatch, context: Context, language_models: Sequence[Any]
+    records: pa.RecordBatch,
+    context: Context,
+    blocklists: urls.CompiledLists,
+    language_models: Sequence[Any],
 ) -> tuple[pa.Table, pa.Table]:
     """Return the documents and the rejects of a batch of records."""
     settings = context.config.ingest
@@ -192,15 +198,7 @@ def _ingest_batch(
         pc.fill_null(pc.not_equal(status, 200), True),
     )
     decision.reject(wrong, "http_status", status.cast(pa.string()), "200")
-    blocked = urls.blocked(
-        records["url"],
-        models.url_lists(
-            settings.lists(),
-            context.artifacts,
-            settings.public_suffix_list,
-            settings.min_soft_words,
-        ),
-    )
+    blocked = urls.blocked(records["url"], blocklists)
     rule = pc.struct_field(blocked, "rule")
     decision.reject(pc.is_valid(rule), rule, _entry_and_list(blocked))
 
@@ -278,19 +276,15 @@ def _languages(
         pc.cast(script_share, pa.string()),
         f"{settings.min_script_share:g}",
     )
-    for language, lowest in settings.min_language_scores.items():
-        decision.reject(
-            pc.and_(pc.equal(lang, language), pc.less(score, lowest)),
-            "language_score",
-            pc.cast(score, pa.string()),
-            f"{lowest:g}",
-        )
-    has_own = pc.is_in(lang, pa.array(list(settings.min_language_scores), pa.string()))
+    lowest = [
+        settings.min_language_scores.get(code, settings.min_language_score)
+        for code in lang.to_pylist()
+    ]
     decision.reject(
-        pc.and_not(pc.fill_null(pc.less(score, settings.min_language_score), True), has_own),
+        pc.fill_null(pc.less(score, pa.array(lowest, pa.float64())), True),
         "language_score",
         pc.cast(score, pa.string()),
-        f"{settings.min_language_score:g}",
+        pa.array([f"{bound:g}" for bound in lowest], pa.string()),
     )
     for other in others:
         alive = decision.alive

@@ -165,6 +165,24 @@ def _facts(size: int | None, mtime_ns: int | None) -> str:
     return "" if size is None else f" with {size} bytes, mtime {mtime_ns} ns"
 
 
+def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[InputFile]]:
+    """Group neighbouring files until a group has `group_bytes`: a task reads and writes one group.
+
+    A remote file, whose size is not known beforehand, is a group of its own; archives of Common
+    Crawl are larger than a group anyway. Depends on the frozen listing alone, so a part holds the
+    same files on any cluster.
+    """
+    groups: list[list[InputFile]] = []
+    size = group_bytes
+    for file in files:
+        if size >= group_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(file)
+        size += group_bytes if file.size is None else file.size
+    return groups
+
+
 def _expand(entry: str, source_format: str, base: str) -> Sequence[str]:
     if is_remote(entry):
         return [_checked(entry, "input")]

@@ -26,7 +26,7 @@ from curation import __version__
 from curation.config import Config, RemoteConfig, load
 from curation.engine import doctor
 from curation.engine.lake import Lake
-from curation.engine.run import Selection, _freeze, group_files, run
+from curation.engine.run import Selection, _freeze, run
 from curation.engine.stages import plan
 from curation.errors import (
     ConfigError,
@@ -39,7 +39,7 @@ from curation.errors import (
     PrerequisiteMissing,
 )
 from curation.ingest import remote, warc
-from curation.ingest.listing import InputFile, list_inputs
+from curation.ingest.listing import InputFile, group_files, list_inputs
 from curation.ingest.remote import Clock, Facts, RemoteFailure, open_url, read_url
 from udfs.sources import WarcReader
 
