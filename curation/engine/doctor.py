@@ -121,8 +121,8 @@ def _configuration(path: Path) -> list[Finding]:
     attempts = min(config.remote.attempts, MAX_ATTEMPTS)
     config = replace(config, remote=replace(config.remote, attempts=attempts))
     findings += [_lake(config), *_remote_inputs(config), _inputs(config)]
-    for what in ("lake", "shards", "report"):
-        findings.append(_writable(what, getattr(config, what)))
+    findings += [_writable("lake", config.lake), _writable("shards", config.shards)]
+    findings.append(_writable("report", str(Path(config.report).parent)))
     if config.ingest.language_model != DEFAULT_LANGUAGE_MODEL:
         findings.append(_language_model("configured language model", config.ingest.language_model))
     if config.ingest.second_language_model:
