@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from curation.quality.signals import SIGNALS_SCHEMA
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the lake format; a lake of another version is refused."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -41,7 +41,23 @@ SIGNATURES = pa.schema(
     ]
 )
 
+SHINGLES = pa.schema(
+    [
+        ("doc_id", pa.int64()),
+        ("hashes", pa.binary()),  # distinct 64-bit shingle hashes, ascending, little-endian uint64
+    ]
+)
+
 RETAINED_INDEX = pa.schema([("band_key", pa.int64()), ("doc_id", pa.int64())])
+
+FULL_BUCKETS = pa.schema(
+    [
+        ("band_key", pa.int64()),
+        ("num_entered", pa.int64()),  # retained documents of the dump: the cap
+        ("num_beyond", pa.int64()),  # retained documents of the dump that found no room
+        ("doc_ids", pa.list_(pa.int64())),  # the first that entered
+    ]
+)
 
 DUPLICATES = pa.schema(
     [
@@ -50,7 +66,7 @@ DUPLICATES = pa.schema(
         ("twin_id", pa.int64()),
         ("twin_dump", pa.string()),
         ("similarity", pa.float64()),
-        ("verified_by", pa.string()),  # content_hash | signature
+        ("verified_by", pa.string()),  # content_hash | signature | shingles
         ("num_bytes", pa.int64()),
     ]
 )
@@ -114,7 +130,9 @@ MIXTURE = pa.schema(
 TABLES = {
     "documents": DOCUMENTS,
     "signatures": SIGNATURES,
+    "shingles": SHINGLES,
     "retained_index": RETAINED_INDEX,
+    "full_buckets": FULL_BUCKETS,
     "duplicates": DUPLICATES,
     "signals": SIGNALS,
     "edits": EDITS,

@@ -421,8 +421,8 @@ class Lake:
 
 STAGE_TABLES: dict[str, tuple[str, ...]] = {
     "ingest": ("documents",),
-    "fingerprint": ("signatures",),
-    "dedup": ("duplicates", "retained_index"),
+    "fingerprint": ("signatures", "shingles"),
+    "dedup": ("duplicates", "retained_index", "full_buckets"),
     "annotate": ("signals",),
     "filter": ("kept",),
     "encode": ("tokens",),
@@ -464,7 +464,7 @@ class TableWriter:
             raise LakeCorrupt(
                 f"table {self.table} has columns {schema.names}, got {rows.schema.names}: {error}"
             ) from error
-        if self.table != "retained_index":  # the one table that is not in order of doc_id
+        if "doc_id" in schema.names and self.table != "retained_index":  # that one is by key
             ids = rows["doc_id"]
             self._first = ids[0].as_py() if self._first is None else self._first
             self._last = ids[-1].as_py()
