@@ -11,6 +11,7 @@ from curation.ingest.text import utf8_buffers
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt32Array = npt.NDArray[np.uint32]
+UInt64Array = npt.NDArray[np.uint64]
 Int64Array = npt.NDArray[np.int64]
 
 
@@ -52,6 +53,26 @@ def num_equal_slots(left: UInt32Array, right: UInt32Array) -> int:
     for k in range(len(left)):
         equal += left[k] == right[k]
     return equal
+
+
+@njit(cache=True, nogil=True)
+def jaccard(left: UInt64Array, right: UInt64Array) -> float:
+    """Return the size of the intersection over that of the union of two ascending sets of hashes.
+
+    Two empty sets have similarity 0.
+    """
+    i = j = num_common = 0
+    while i < len(left) and j < len(right):
+        if left[i] == right[j]:
+            num_common += 1
+            i += 1
+            j += 1
+        elif left[i] < right[j]:
+            i += 1
+        else:
+            j += 1
+    union = len(left) + len(right) - num_common
+    return num_common / union if union else 0.0
 
 
 @njit(cache=True, nogil=True)

@@ -111,6 +111,15 @@ def shingle_hashes(text: pa.Array, spec: MinHashSpec) -> pa.ListArray:
     )
 
 
+def packed(hashes: pa.ListArray) -> pa.BinaryArray:
+    """Return lists of shingle hashes as binary values, 8 little-endian bytes a hash."""
+    offsets = hashes.offsets.to_numpy().astype(np.int64) * 8
+    data = pa.py_buffer(np.ascontiguousarray(hashes.values.to_numpy()))
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(hashes), [None, pa.py_buffer(offsets), data]
+    ).cast(pa.binary())
+
+
 @lru_cache(maxsize=16)
 def permutations(num_perm: int, seed: int) -> tuple[UInt32Array, UInt32Array]:
     """Return a (odd) and b of the permutations h -> a * h + b mod 2^32.

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numba import njit
 
 from curation.config import Config
+from curation.dedup.lsh import jaccard
 from curation.dedup.minhash import MinHashSpec, shingle_hashes
 from curation.engine.lake import Lake
 from curation.engine.stages import dumps_in_scope
@@ -212,23 +213,7 @@ def _jaccard_of_pairs(
     similarity = np.empty(len(left), np.float64)
     for pair in range(len(left)):
         i, j = left[pair], right[pair]
-        similarity[pair] = _jaccard(
+        similarity[pair] = jaccard(
             hashes[offsets[i] : offsets[i + 1]], hashes[offsets[j] : offsets[j + 1]]
         )
     return similarity
-
-
-@njit(cache=True, nogil=True)
-def _jaccard(left: UInt64Array, right: UInt64Array) -> float:
-    i = j = num_common = 0
-    while i < len(left) and j < len(right):
-        if left[i] == right[j]:
-            num_common += 1
-            i += 1
-            j += 1
-        elif left[i] < right[j]:
-            i += 1
-        else:
-            j += 1
-    union = len(left) + len(right) - num_common
-    return num_common / union if union else 0.0

@@ -1,7 +1,8 @@
 """The dedup stage on Spark: `curation.dedup.leader` with Spark as the carrier of its messages.
 
-Only slim rows are shuffled: ids, keys and signatures, never text. The index of earlier dumps is
-read inside the tasks of its key ranges and never shuffled. The driver sees counts by file only.
+Only slim rows are shuffled: ids, keys, signatures of documents that share a bucket, shingle hashes
+of candidates; never text. The index of earlier dumps is read inside the tasks of its key ranges and
+never shuffled. The driver sees sums by block of a file only.
 """
 
 import functools
@@ -9,31 +10,52 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark import TaskContext
+from pyspark import AccumulatorParam, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from curation.dedup import leader
-from curation.dedup.leader import MESSAGE, LeaderSpec, Step
+from curation.dedup.messages import (
+    BEYOND,
+    BLOCK_BITS,
+    MESSAGE,
+    PIECE_BYTES,
+    Meter,
+    Parts,
+    Step,
+    Tally,
+    in_pieces,
+)
 from curation.dedup.minhash import MinHashSpec
+from curation.dedup.oracle import LeaderSpec
 from curation.engine.lake import FileEntry, Lake, TableWriter
 from curation.engine.session import outcome_of, parquet
 from curation.engine.tasks import Context, Outcome, sorted_runs
-from curation.identity import MAX_FILES, RECORD_BITS, origin
-from curation.schemas import DUPLICATES, RETAINED_INDEX, SIGNATURES, spark_ddl
+from curation.identity import FILE_BITS, MAX_FILES, RECORD_BITS
+from curation.schemas import (
+    DUPLICATES,
+    FULL_BUCKETS,
+    RETAINED_INDEX,
+    SHINGLES,
+    SIGNATURES,
+    spark_ddl,
+)
 
 MESSAGE_DDL = spark_ddl(MESSAGE)
-PART_BYTES = 64_000_000  # of messages in a part: its arrays take a few times that
-DUPLICATE_COLUMNS = ["slice", "doc_id", "other", "value", "payload", "num_bytes"]
+PART_BYTES = 64_000_000  # of messages in a part: how work is shared out; pieces bound the memory
+NUM_EXAMPLES = 5  # documents named of a full bucket
+SIGNATURE_COLUMNS = ["doc_id", "content_hash", "signature", "num_shingles"]
 
 
 def deduplicate(
@@ -41,8 +63,9 @@ def deduplicate(
 ) -> Outcome:
     """Decide one dump; write duplicates by slice and the index run by key range."""
     config = context.config
-    entries = _entries(lake, "fingerprint", [context.dump], "signatures")
-    num_documents = sum(entry.rows for entry in entries)
+    records = lake.records("fingerprint", context.dump)
+    num_documents = sum(record.rows["kept"] for record in records)
+    num_bytes = sum(record.num_bytes["kept"] for record in records)
     if num_documents == 0:
         return Outcome()
     spec = LeaderSpec(
@@ -53,94 +76,128 @@ def deduplicate(
             config.fingerprint.seed,
         ),
         threshold=config.dedup.threshold,
+        verify=config.dedup.verify,
         bucket_cap=config.dedup.bucket_cap,
         index_ranges=config.dedup.index_ranges,
         max_rounds=config.dedup.max_rounds,
         prefix_documents=config.dedup.prefix_documents,
     )
-    paths = [str(lake.path / entry.path) for entry in entries]
-    earlier = _earlier(lake, earlier_dumps)
     if num_documents <= config.engine.single_task_documents:
-        worker = partial(_in_one_task, paths=paths, spec=spec, earlier=earlier, context=context)
-        return outcome_of(session.range(0, 1, 1, numPartitions=1), worker)
+        store = _store(lake, context.dump, earlier_dumps, Tally())
+        worker = partial(_in_one_task, spec=spec, store=store, context=context)
+        outcome = outcome_of(session.range(0, 1, 1, numPartitions=1), worker)
+    else:
+        meter = _SparkMeter(session)
+        store = _store(lake, context.dump, earlier_dumps, meter)
+        outcome = _on_spark(session, lake, spec, store, context, num_documents)
+        outcome.count("leader", meter.counts())
+    outcome.rows.update({"in": num_documents})
+    outcome.num_bytes.update({"in": num_bytes, "kept": num_bytes - outcome.num_bytes["removed"]})
+    return outcome
 
-    message_bytes = (spec.minhash.num_signature_bytes + 64) * spec.minhash.bands
-    num_parts = config.engine.num_partitions or math.ceil(
-        num_documents * message_bytes / PART_BYTES
+
+def _on_spark(
+    session: SparkSession,
+    lake: Lake,
+    spec: LeaderSpec,
+    store: "LakeStore",
+    context: Context,
+    num_documents: int,
+) -> Outcome:
+    """Decide a dump by steps that Spark carries."""
+    document_bytes = spec.minhash.num_signature_bytes + 64 * spec.minhash.bands
+    num_parts = context.config.engine.num_partitions or max(
+        session.sparkContext.defaultParallelism,
+        math.ceil(num_documents * document_bytes / PART_BYTES),
     )
-    cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts)
-    signatures = parquet(session, SIGNATURES, paths)
-    slim = signatures.select("doc_id", "content_hash", "signature")
-    result = leader.deduplicate(cluster, slim, spec, earlier)
-    outcome = _write_duplicates(cluster, result, signatures, context)
-    outcome.add(_write_index(cluster, result, context))
-    total = signatures.agg(F.sum("num_bytes")).collect()[0][0]
-    outcome.add(_totals(num_documents, total, outcome.num_bytes["removed"], result))
+    cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts, store.meter)
+    signatures = parquet(session, SIGNATURES, store.own_signatures)
+    result = leader.deduplicate(
+        cluster, signatures.select(*SIGNATURE_COLUMNS), spec, store, has_earlier=bool(store.runs)
+    )
+    slice_files = context.config.ingest.slice_files
+    file = F.shiftright("doc_id", RECORD_BITS).bitwiseAND(MAX_FILES - 1)
+    duplicates = _union(result.duplicates).withColumn("to", F.floor(file / slice_files))
+    outcome = outcome_of(
+        cluster.sorted(duplicates, "to", "doc_id"),
+        partial(_as_outcome, write=_write_duplicates, store=store, context=context),
+    )
+    outcome.add(
+        outcome_of(
+            cluster.sorted(_union(result.index), "to", "other", "kind", "doc_id"),
+            partial(_as_outcome, write=_write_index, store=store, context=context),
+        )
+    )
+    outcome.add(_counted(result))
     return outcome
 
 
 def _in_one_task(
-    _: Iterator[pa.RecordBatch],
-    paths: Sequence[str],
-    spec: LeaderSpec,
-    earlier: "LakeIndex | None",
-    context: Context,
+    _: Iterator[pa.RecordBatch], spec: LeaderSpec, store: "LakeStore", context: Context
 ) -> Iterator[pa.RecordBatch]:
     """Decide a small dump by the same steps, and write: a shuffle costs more than the work."""
-    signatures = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths])
-    slim = signatures.select(["doc_id", "content_hash", "signature"])
-    result = leader.deduplicate(leader.Parts(1), slim, spec, earlier)
+    signatures = pa.concat_tables(
+        pq.read_table(path, partitioning=None, columns=SIGNATURE_COLUMNS)
+        for path in store.own_signatures
+    )
+    cluster = Parts(1, meter=store.meter)
+    result = leader.deduplicate(cluster, signatures, spec, store, has_earlier=bool(store.runs))
 
-    num_bytes = signatures.select(["doc_id", "num_bytes"])
-    rows = pa.concat_tables(result.duplicates).join(num_bytes, "doc_id", join_type="inner")
-    file = rows["doc_id"].to_numpy() >> RECORD_BITS & (MAX_FILES - 1)
-    rows = rows.append_column("slice", pa.array(file // context.config.ingest.slice_files))
-    rows = rows.select(DUPLICATE_COLUMNS)
-    rows = rows.sort_by([("slice", "ascending"), ("doc_id", "ascending")])
-    outcome = _write_slices(rows.to_batches(), context)
-
-    index = pa.concat_tables(result.index).select(["to", "other", "doc_id"])
-    index = index.sort_by([(name, "ascending") for name in index.column_names])
-    outcome.add(_write_ranges(index.to_batches(), context))
-
-    total = pc.sum(signatures["num_bytes"]).as_py()
-    outcome.add(_totals(signatures.num_rows, total, outcome.num_bytes["removed"], result))
+    duplicates = pa.concat_tables(result.duplicates)
+    file = duplicates["doc_id"].to_numpy() >> RECORD_BITS & (MAX_FILES - 1)
+    slice = pa.array(file // context.config.ingest.slice_files)
+    duplicates = duplicates.set_column(0, MESSAGE.field("to"), slice)
+    outcome = _write_duplicates(_sorted(duplicates, "to", "doc_id"), store, context)
+    index = _sorted(pa.concat_tables(result.index), "to", "other", "kind", "doc_id")
+    outcome.add(_write_index(index, store, context))
+    outcome.add(_counted(result))
+    assert isinstance(store.meter, Tally)
+    outcome.count("leader", store.meter.counts)
     yield outcome.to_batch()
 
 
-def _totals(num_documents: int, num_bytes: int, removed: int, result: leader.Outcome) -> Outcome:
-    """Return what came in and what stays; what leaves is counted where it is written."""
+def _counted(result: leader.Outcome) -> Outcome:
     outcome = Outcome()
-    outcome.rows.update({"in": num_documents, "kept": result.num_retained})
-    outcome.num_bytes.update({"in": num_bytes, "kept": num_bytes - removed})
+    outcome.rows.update({"kept": result.num_retained})
     outcome.count("leader", {"rounds": result.num_rounds, "solves": result.num_solves})
     return outcome
+
+
+def _sorted(rows: pa.Table, *names: str) -> list[pa.RecordBatch]:
+    batches: list[pa.RecordBatch] = rows.sort_by(
+        [(name, "ascending") for name in names]
+    ).to_batches()
+    return batches
 
 
 class SparkCluster:
     """Carries messages with Spark; what it saves lies under the work folder of the attempt."""
 
-    def __init__(self, session: SparkSession, folder: Path, num_parts: int) -> None:
+    def __init__(self, session: SparkSession, folder: Path, num_parts: int, meter: Meter) -> None:
         self.session = session
         self.folder = folder
         self.num_parts = num_parts
+        self.meter = meter
         self._num_saved = 0
 
-    def map(self, step: Step, rows: DataFrame) -> DataFrame:
-        """Run a row-wise step on every batch as it comes."""
-        return rows.mapInArrow(partial(_each_batch, step=step), MESSAGE_DDL)
+    def map(self, run: Callable[[pa.Table], pa.Table], rows: DataFrame) -> DataFrame:
+        """Run a row-wise function on every batch as it comes."""
+        return rows.mapInArrow(partial(_each_batch, run=run), MESSAGE_DDL)
 
     def exchange(self, step: Step, *rows: DataFrame) -> DataFrame:
-        """Shuffle by `to`; a task holds its whole part as one table."""
-        return (
-            _union(rows)
-            .repartition(self.num_parts, "to")
-            .mapInArrow(partial(_whole_part, step=step), MESSAGE_DDL)
+        """Shuffle by `to`, sort, and run the step on piece after piece of a part."""
+        return self.sorted(_union(rows), *step.order).mapInArrow(
+            partial(_each_piece, step=step, meter=self.meter), MESSAGE_DDL
         )
 
-    def select(self, rows: DataFrame, kinds: Sequence[int]) -> DataFrame:
+    def sorted(self, rows: DataFrame, *names: str) -> DataFrame:
+        """Shuffle by the first column and sort every part; Spark spills what is too large."""
+        return rows.repartition(self.num_parts, names[0]).sortWithinPartitions(*names)
+
+    def select(self, rows: DataFrame, kinds: Sequence[int], *, bare: bool = False) -> DataFrame:
         """Return the messages of these kinds."""
-        return rows.filter(F.col("kind").isin(list(kinds)))
+        rows = rows.filter(F.col("kind").isin(list(kinds)))
+        return rows.withColumn("payload", F.lit(b"")) if bare else rows
 
     def save(self, rows: DataFrame) -> DataFrame:
         """Write the messages as Parquet and return them read back."""
@@ -149,57 +206,138 @@ class SparkCluster:
         rows.write.parquet(path)
         return self.session.read.schema(MESSAGE_DDL).parquet(path)
 
-    def count(self, rows: DataFrame, kind: int) -> Mapping[int, int]:
-        """Count by file of the crawl: at most as many rows as the dump has files."""
-        counted = (
-            self.select(rows, [kind])
-            .groupBy(F.shiftright("doc_id", RECORD_BITS).alias("file"))
-            .count()
-        )
-        return {row["file"]: row["count"] for row in counted.collect()}
+    def sum_by_block(self, rows: DataFrame, kind: int) -> Mapping[int, float]:
+        """Sum by block: at most as many rows as the dump has files, or 65,536 records."""
+        block = F.shiftright("doc_id", BLOCK_BITS).alias("block")
+        summed = self.select(rows, [kind]).groupBy(block).agg(F.sum("value").alias("value"))
+        return {row["block"]: row["value"] for row in summed.collect()}
+
+
+class _CountsParam(AccumulatorParam[Counter[str]]):
+    def zero(self, value: Counter[str]) -> Counter[str]:
+        return Counter()
+
+    def addInPlace(self, value1: Counter[str], value2: Counter[str]) -> Counter[str]:
+        value1.update(value2)
+        return value1
+
+
+class _SparkMeter:
+    """Adds up over tasks; a task that runs twice counts twice, as its work does."""
+
+    def __init__(self, session: SparkSession) -> None:
+        self._counts = session.sparkContext.accumulator(Counter(), _CountsParam())
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add counts by name."""
+        self._counts.add(Counter(counts))
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the sums; on the driver only."""
+        found: Counter[str] = self._counts.value
+        return found
 
 
 @dataclass(frozen=True)
-class LakeIndex:
-    """The retained documents of earlier dumps, read from their committed files by the tasks."""
+class LakeStore:
+    """Signatures, shingles and index runs in scope, read from their committed files by the tasks.
+
+    Of a file only the row groups are read whose range of keys or ids is asked for.
+    """
 
     runs: Mapping[int, Sequence[str]]  # key range -> files sorted by band_key
     first_ids: tuple[int, ...]  # of each file of signatures, ascending
-    files: tuple[str, ...]
+    signature_files: tuple[str, ...]
+    shingle_files: tuple[str, ...]  # of the same documents; none unless they decide
+    own_signatures: tuple[str, ...]
+    meter: Meter
 
-    def index(self, part: int) -> pa.Table:
-        """Return band_key and doc_id of a key range, sorted by key."""
-        tables = [pq.read_table(path, partitioning=None) for path in self.runs.get(part, ())]
-        return pa.concat_tables([RETAINED_INDEX.empty_table(), *tables]).sort_by("band_key")
+    def index(self, part: int, low: int, high: int) -> pa.Table:
+        """Return band_key and doc_id of a key range, from key `low` to `high`, sorted by key."""
+        runs = [
+            self._read("index", path, "band_key", low, high, RETAINED_INDEX)
+            for path in self.runs.get(part, ())
+        ]
+        return pa.concat_tables([RETAINED_INDEX.empty_table(), *runs]).sort_by("band_key")
 
     def file_of(self, doc_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the number of the file that holds each document's signature."""
         return np.searchsorted(np.array(self.first_ids), doc_ids, side="right") - 1
 
     def signatures(self, file: int, doc_ids: pa.Array) -> pa.Table:
-        """Return these documents of a file."""
-        return pq.read_table(
-            self.files[file],
-            columns=["doc_id", "content_hash", "signature"],
-            filters=pc.field("doc_id").isin(doc_ids),
-            partitioning=None,
-        )
+        """Return these documents of a file, in order of doc_id."""
+        return self._documents("signature", self.signature_files[file], doc_ids, SIGNATURES)
+
+    def shingles(self, file: int, doc_ids: pa.Array) -> pa.Table:
+        """Return these documents of a file, in order of doc_id."""
+        return self._documents("shingle", self.shingle_files[file], doc_ids, SHINGLES)
+
+    def num_bytes(self, doc_ids: npt.NDArray[np.int64]) -> pa.Array:
+        """Return the bytes of text of ascending documents."""
+        schema = pa.schema([SIGNATURES.field("doc_id"), SIGNATURES.field("num_bytes")])
+        found = [schema.empty_table()]
+        files = self.file_of(doc_ids)
+        for file in np.unique(files).tolist():
+            own = pa.array(doc_ids[files == file])
+            found.append(self._documents("signature", self.signature_files[file], own, schema))
+        return pa.concat_tables(found)["num_bytes"].combine_chunks()
+
+    def _documents(self, what: str, path: str, doc_ids: pa.Array, schema: pa.Schema) -> pa.Table:
+        if len(doc_ids) == 0:
+            return schema.empty_table()
+        low, high = doc_ids[0].as_py(), doc_ids[-1].as_py()
+        rows = self._read(what, path, "doc_id", low, high, schema)
+        return rows.filter(pc.is_in(rows["doc_id"], doc_ids))
+
+    def _read(
+        self, what: str, path: str, key: str, low: int, high: int, schema: pa.Schema
+    ) -> pa.Table:
+        """Return the rows of a file, sorted by `key`, from `low` to `high`."""
+        lows, highs, sizes, num_columns = _row_groups(path, key, tuple(schema.names))
+        wanted = np.flatnonzero((lows <= high) & (highs >= low))
+        if len(wanted) == 0:
+            return schema.empty_table()
+        self.meter.add({f"{what}_bytes_scanned": int(sizes[wanted].sum())})
+        with pq.ParquetFile(path) as file:
+            columns = schema.names if len(schema.names) < num_columns else None
+            rows = file.read_row_groups(wanted.tolist(), columns=columns).cast(schema)
+        keys = rows[key].to_numpy()
+        begin, end = np.searchsorted(keys, low, "left"), np.searchsorted(keys, high, "right")
+        return rows.slice(begin, end - begin)
 
 
-def _earlier(lake: Lake, dumps: Sequence[str]) -> LakeIndex | None:
-    signatures = sorted(
-        _entries(lake, "fingerprint", dumps, "signatures"), key=lambda e: e.first_doc_id or 0
-    )
+@lru_cache(maxsize=4096)
+def _row_groups(path: str, key: str, names: tuple[str, ...]) -> tuple[Any, Any, Any, int]:
+    """Return lowest and highest key of every row group, its stored bytes, and num_columns."""
+    metadata = pq.read_metadata(path)
+    columns = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    lows, highs, sizes = [], [], []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        statistics = group.column(columns[key]).statistics
+        lows.append(statistics.min)
+        highs.append(statistics.max)
+        sizes.append(sum(group.column(columns[name]).total_compressed_size for name in names))
+    return np.array(lows), np.array(highs), np.array(sizes), metadata.num_columns
+
+
+def _store(lake: Lake, dump: str, earlier_dumps: Sequence[str], meter: Meter) -> LakeStore:
+    own = _entries(lake, "fingerprint", [dump], "signatures")
+    signatures = own + _entries(lake, "fingerprint", earlier_dumps, "signatures")
+    signatures.sort(key=lambda entry: entry.id_range())
+    shingles = _entries(lake, "fingerprint", [dump, *earlier_dumps], "shingles")
+    shingles.sort(key=lambda entry: entry.id_range())
     runs: dict[int, list[str]] = {}
-    for entry in _entries(lake, "dedup", dumps, "retained_index"):
+    for entry in _entries(lake, "dedup", earlier_dumps, "retained_index"):
         part = int(Path(entry.path).parent.name.removeprefix("slice="))
         runs.setdefault(part, []).append(str(lake.path / entry.path))
-    if not runs:
-        return None
-    return LakeIndex(
+    return LakeStore(
         runs,
-        tuple(entry.first_doc_id or 0 for entry in signatures),
+        tuple(entry.id_range()[0] for entry in signatures),
         tuple(str(lake.path / entry.path) for entry in signatures),
+        tuple(str(lake.path / entry.path) for entry in shingles),
+        tuple(str(lake.path / entry.path) for entry in own),
+        meter,
     )
 
 
@@ -216,106 +354,143 @@ def _union(rows: Sequence[DataFrame]) -> DataFrame:
     return functools.reduce(DataFrame.unionByName, rows)
 
 
-def _each_batch(batches: Iterator[pa.RecordBatch], step: Step) -> Iterator[pa.RecordBatch]:
+def _each_batch(
+    batches: Iterator[pa.RecordBatch], run: Callable[[pa.Table], pa.Table]
+) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         if batch.num_rows:
-            yield from step(pa.Table.from_batches([batch])).to_batches()
+            yield from run(pa.Table.from_batches([batch])).to_batches()
 
 
-def _whole_part(batches: Iterator[pa.RecordBatch], step: Step) -> Iterator[pa.RecordBatch]:
-    rows = [batch for batch in batches if batch.num_rows]
-    if rows:
-        yield from step(pa.Table.from_batches(rows).cast(MESSAGE)).to_batches()
-
-
-def _write_duplicates(
-    cluster: SparkCluster, result: leader.Outcome, signatures: DataFrame, context: Context
-) -> Outcome:
-    """Write the ledger of dedup, one file a slice, in order of doc_id."""
-    slice_files = context.config.ingest.slice_files
-    file = F.shiftright("doc_id", RECORD_BITS).bitwiseAND(MAX_FILES - 1)
-    rows = (
-        _union(result.duplicates)
-        .join(signatures.select("doc_id", "num_bytes"), on="doc_id", how="inner")
-        .withColumn("slice", F.floor(file / slice_files))
-        .repartition(cluster.num_parts, "slice")
-        .sortWithinPartitions("slice", "doc_id")
-        .select(*DUPLICATE_COLUMNS)
-    )
-    return outcome_of(rows, partial(_as_outcome, write=_write_slices, context=context))
-
-
-def _write_slices(batches: Iterable[pa.RecordBatch], context: Context) -> Outcome:
-    """Write rows of DUPLICATE_COLUMNS, sorted by slice and doc_id, as files of `duplicates`."""
-    outcome = Outcome()
-    names = [dump.name for dump in context.config.dumps]
-    for slice, rows in _groups(batches):
-        twins = rows["other"].to_pylist()
-        kinds = [kind.decode() for kind in rows["payload"].to_pylist()]
-        by = {"exact": "content_hash", "near": "signature"}
-        twin_dumps = [names[origin(twin).dump] for twin in twins]
-        table = pa.table(
-            {
-                "doc_id": rows["doc_id"],
-                "kind": pa.array(kinds),
-                "twin_id": rows["other"],
-                "twin_dump": pa.array(twin_dumps),
-                "similarity": rows["value"],
-                "verified_by": pa.array([by[kind] for kind in kinds]),
-                "num_bytes": rows["num_bytes"],
-            },
-            schema=DUPLICATES,
-        )
-        _write(context, "duplicates", f"{slice:04d}", table, outcome)
-        outcome.rows["rejected"] += table.num_rows
-        outcome.num_bytes["removed"] += pc.sum(table["num_bytes"]).as_py()
-        outcome.count("duplicates", Counter(kinds))
-        outcome.count("twin_dumps", Counter(twin_dumps))
-    return outcome
-
-
-def _write_index(cluster: SparkCluster, result: leader.Outcome, context: Context) -> Outcome:
-    """Write the index run, sorted by key in each range."""
-    rows = (
-        _union(result.index)
-        .select("to", "other", "doc_id")
-        .repartition(cluster.num_parts, "to")
-        .sortWithinPartitions("to", "other", "doc_id")
-    )
-    return outcome_of(rows, partial(_as_outcome, write=_write_ranges, context=context))
-
-
-def _write_ranges(batches: Iterable[pa.RecordBatch], context: Context) -> Outcome:
-    """Write rows (key range, key, doc_id), sorted, as files of `retained_index`."""
-    outcome = Outcome()
-    cap = context.config.dedup.bucket_cap
-    for part, rows in _groups(batches):
-        _, num_entered = np.unique(rows["other"].to_numpy(), return_counts=True)
-        outcome.count("leader", {"full_buckets": int((num_entered >= cap).sum())})
-        table = pa.table({"band_key": rows["other"], "doc_id": rows["doc_id"]})
-        _write(context, "retained_index", f"{part:04d}", table, outcome)
-    return outcome
+def _each_piece(
+    batches: Iterator[pa.RecordBatch], step: Step, meter: Meter
+) -> Iterator[pa.RecordBatch]:
+    for answers in in_pieces(batches, step, PIECE_BYTES, meter):
+        yield from answers.to_batches()
 
 
 def _as_outcome(
     batches: Iterator[pa.RecordBatch],
-    write: Callable[[Iterable[pa.RecordBatch], Context], Outcome],
+    write: Callable[[Iterable[pa.RecordBatch], LakeStore, Context], Outcome],
+    store: LakeStore,
     context: Context,
 ) -> Iterator[pa.RecordBatch]:
-    yield write(batches, context).to_batch()
+    yield write(batches, store, context).to_batch()
 
 
-def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
-    """Group rows that are sorted by their first column; one group is held at a time."""
+def _write_duplicates(
+    batches: Iterable[pa.RecordBatch], store: LakeStore, context: Context
+) -> Outcome:
+    """Write DUPLICATE messages, sorted by slice and doc_id, as files of `duplicates`."""
+    outcome = Outcome()
+    names = np.array([dump.name for dump in context.config.dumps], dtype=object)
+    near_by = "shingles" if context.config.dedup.verify == "exact" else "signature"
+    for slice, rows in _groups(batches):
+        with _file(context, "duplicates", f"{slice:04d}", outcome) as writer:
+            for run in rows:
+                twins = run["other"].to_numpy()
+                kinds = run["payload"].cast(pa.string())
+                twin_dumps = pa.array(names[twins >> (FILE_BITS + RECORD_BITS)], pa.string())
+                num_bytes = store.num_bytes(run["doc_id"].to_numpy())
+                writer.write(
+                    pa.table(
+                        {
+                            "doc_id": run["doc_id"],
+                            "kind": kinds,
+                            "twin_id": run["other"],
+                            "twin_dump": twin_dumps,
+                            "similarity": run["value"],
+                            "verified_by": pc.if_else(
+                                pc.equal(kinds, "exact"), "content_hash", near_by
+                            ),
+                            "num_bytes": num_bytes,
+                        },
+                        schema=DUPLICATES,
+                    )
+                )
+                outcome.rows["rejected"] += run.num_rows
+                outcome.num_bytes["removed"] += pc.sum(num_bytes).as_py()
+                outcome.count("duplicates", _value_counts(kinds))
+                outcome.count("twin_dumps", _value_counts(twin_dumps))
+    return outcome
+
+
+def _write_index(batches: Iterable[pa.RecordBatch], store: LakeStore, context: Context) -> Outcome:
+    """Write INDEX and BEYOND messages, sorted by range, key and kind, as the run of the dump."""
+    outcome = Outcome()
+    cap = context.config.dedup.bucket_cap
+    for part, rows in _groups(batches):
+        slice = f"{part:04d}"
+        full = _FullBuckets(cap)
+        with _file(context, "retained_index", slice, outcome) as writer:
+            for run in rows:
+                full.see(run)
+                entered = run.filter(pc.not_equal(run["kind"], pa.scalar(BEYOND, pa.int8())))
+                writer.write(pa.table({"band_key": entered["other"], "doc_id": entered["doc_id"]}))
+        with _file(context, "full_buckets", slice, outcome) as writer:
+            found = full.close()
+            writer.write(found)
+            outcome.count("leader", {"full_buckets": found.num_rows})
+    return outcome
+
+
+class _FullBuckets:
+    """Collects the buckets that turned documents away, from rows sorted by key, INDEX first."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.num_beyond: Counter[int] = Counter()
+        self.examples: dict[int, list[int]] = {}
+        self._last: tuple[int, list[int]] = (0, [])  # a key may go on in the next rows
+
+    def see(self, rows: pa.RecordBatch) -> None:
+        """Look at the next rows of a range."""
+        keys, doc_ids = rows["other"].to_numpy(), rows["doc_id"].to_numpy()
+        is_beyond = rows["kind"].to_numpy() == BEYOND
+        names, counts = np.unique(keys[is_beyond], return_counts=True)
+        entered, owners = keys[~is_beyond], doc_ids[~is_beyond]
+
+        def first_of(key: int) -> list[int]:
+            begin, end = np.searchsorted(entered, key), np.searchsorted(entered, key, "right")
+            before = self._last[1] if self._last[0] == key else []
+            found: list[int] = owners[begin:end][:NUM_EXAMPLES].tolist()
+            return [*before, *found][:NUM_EXAMPLES]
+
+        for key, count in zip(names.tolist(), counts.tolist(), strict=True):
+            self.num_beyond[key] += count
+            self.examples.setdefault(key, first_of(key))
+        self._last = (int(keys[-1]), first_of(int(keys[-1])))
+
+    def close(self) -> pa.Table:
+        """Return the rows of `full_buckets`."""
+        return pa.table(
+            {
+                "band_key": list(self.num_beyond),
+                "num_entered": [self.cap] * len(self.num_beyond),
+                "num_beyond": list(self.num_beyond.values()),
+                "doc_ids": list(self.examples.values()),
+            },
+            schema=FULL_BUCKETS,
+        )
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[pa.RecordBatch]]]:
+    """Group rows that are sorted by their first column; one batch is held at a time."""
     for value, runs in itertools.groupby(sorted_runs(batches), key=lambda run: run[0]):
-        yield value, pa.Table.from_batches([rows for _, rows in runs])
+        yield value, (rows for _, rows in runs)
 
 
-def _write(context: Context, table: str, slice: str, rows: pa.Table, outcome: Outcome) -> None:
+def _value_counts(values: pa.Array) -> dict[str, int]:
+    return {row["values"]: row["counts"] for row in pc.value_counts(values).to_pylist()}
+
+
+@contextmanager
+def _file(context: Context, table: str, slice: str, outcome: Outcome) -> Iterator[TableWriter]:
+    """Write a file of a table, and name it in the outcome."""
     task = TaskContext.get()
     name = f"{context.attempt}-part-00000-{task.taskAttemptId() if task else 0}"
     writer = TableWriter(context.lake, table, context.stage, context.dump, slice, name)
-    writer.write(rows)
+    yield writer
     entry = writer.close()
     if entry is not None:
         outcome.files.append(entry)

@@ -139,12 +139,13 @@ STAGES: dict[str, Stage] = {
             settings=lambda config: {
                 **asdict(config.fingerprint),
                 "format": minhash.FORMAT_VERSION,
+                **({"shingles": True} if config.dedup.verify == "exact" else {}),
             },
             help="documents to MinHash signatures",
         ),
         Stage(
             "dedup",
-            version=1,
+            version=2,
             whole_dump=True,
             reads=("fingerprint",),
             settings=_dedup_settings,

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from curation import models
 from curation.config import Config, IngestConfig
-from curation.dedup.minhash import MinHashSpec, fingerprint
+from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_hashes
 from curation.engine.lake import FileEntry, TableWriter
 from curation.identity import RECORD_BITS, check_record_ordinal
 from curation.ingest import langid, pages, urls, warc
@@ -388,7 +388,9 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
     outcome = Outcome()
     settings = context.config.fingerprint
     spec = MinHashSpec(settings.bands, settings.rows, settings.ngram, settings.seed)
-    writers = _Writers(context, f"{part.number:05d}", task_id, ("signatures",))
+    keeps_shingles = context.config.dedup.verify == "exact"
+    tables = ("signatures", "shingles") if keeps_shingles else ("signatures",)
+    writers = _Writers(context, f"{part.number:05d}", task_id, tables)
     for rows in _scan(
         part,
         "documents",
@@ -396,7 +398,8 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
         context.lake,
         context.config.engine.batch_rows,
     ):
-        prints = fingerprint(rows["text"].combine_chunks(), spec)
+        text = rows["text"].combine_chunks()
+        prints = fingerprint(text, spec)
         writers.write(
             "signatures",
             pa.table(
@@ -409,12 +412,15 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
                 }
             ),
         )
+        if keeps_shingles:
+            hashes = packed(shingle_hashes(text, spec))
+            writers.write("shingles", pa.table({"doc_id": rows["doc_id"], "hashes": hashes}))
         size = pc.sum(rows["num_bytes"]).as_py()
         outcome.rows["in"] += rows.num_rows
         outcome.num_bytes.update({"in": size, "kept": size})
         outcome.count("shingles", {"num_shingles": pc.sum(prints.field("num_shingles")).as_py()})
     writers.close(outcome)
-    outcome.rows["kept"] = sum(f.rows for f in outcome.files)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "signatures")
     return outcome
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curation.dedup.leader import Document, LeaderSpec, Verdict, oracle
 from curation.dedup.lsh import signature_matrix
 from curation.dedup.minhash import MinHashSpec, fingerprint
+from curation.dedup.oracle import Document, LeaderSpec, Verdict, oracle
 from curation.identity import first_doc_id
 
 DUMPS = Path(__file__).parents[1] / "data" / "dumps"

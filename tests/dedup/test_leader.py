@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curation.dedup import leader
-from curation.dedup.leader import Document, LeaderSpec, Parts, Verdict
+from curation.dedup import leader, oracle, steps
 from curation.dedup.lsh import signature_matrix
-from curation.dedup.minhash import MinHashSpec, fingerprint
+from curation.dedup.messages import INDEX, PIECE_BYTES, Parts
+from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_hashes
+from curation.dedup.oracle import Document, LeaderSpec, Verdict
 from curation.identity import RECORD_BITS, first_doc_id, origin
 
 SMALL = MinHashSpec(bands=6, rows=3, ngram=2)
@@ -19,23 +20,32 @@ NUM_CORPORA = 1_200
 
 
 class InMemory:
-    """The retained documents of earlier dumps, as tables."""
+    """Signatures and shingles of the dumps in scope, and the index of the earlier ones."""
 
-    def __init__(self, index: pa.Table, signatures: pa.Table, ranges: int) -> None:
+    def __init__(self, index: pa.Table, stored: pa.Table, ranges: int) -> None:
         self.table = index
-        self.parts = leader.key_range(index["band_key"].to_numpy(), ranges)
-        self.stored = signatures
+        self.parts = steps.key_range(index["band_key"].to_numpy(), ranges)
+        self.stored = stored
 
-    def index(self, part: int) -> pa.Table:
-        return self.table.filter(pa.array(self.parts == part)).sort_by("band_key")
+    def index(self, part: int, low: int, high: int) -> pa.Table:
+        key = self.table["band_key"].to_numpy()
+        return self.table.filter((self.parts == part) & (key >= low) & (key <= high)).sort_by(
+            "band_key"
+        )
 
     def file_of(self, doc_ids):
         return doc_ids >> RECORD_BITS
 
     def signatures(self, file: int, doc_ids: pa.Array) -> pa.Table:
+        return self._rows(file, doc_ids, ["doc_id", "content_hash", "signature"])
+
+    def shingles(self, file: int, doc_ids: pa.Array) -> pa.Table:
+        return self._rows(file, doc_ids, ["doc_id", "hashes"])
+
+    def _rows(self, file: int, doc_ids: pa.Array, columns: list[str]) -> pa.Table:
         rows = self.stored.filter(pc.is_in(self.stored["doc_id"], doc_ids))
         assert set((rows["doc_id"].to_numpy() >> RECORD_BITS).tolist()) <= {file}
-        return rows
+        return rows.select(columns).sort_by("doc_id")
 
 
 def corpus(rng: random.Random) -> list[list[str]]:
@@ -89,6 +99,8 @@ def signature_tables(dumps: list[list[str]], spec: MinHashSpec, files: int) -> l
                     "doc_id": pa.array(ids, pa.int64()),
                     "content_hash": prints.field("content_hash"),
                     "signature": prints.field("signature"),
+                    "num_shingles": prints.field("num_shingles"),
+                    "hashes": packed(shingle_hashes(pa.array(texts, pa.string()), spec)),
                 }
             )
         )
@@ -99,8 +111,11 @@ def documents(tables: list[pa.Table], spec: MinHashSpec) -> list[Document]:
     found = []
     for table in tables:
         matrix = signature_matrix(table["signature"], spec)
-        rows = zip(table["doc_id"].to_pylist(), table["content_hash"].to_pylist(), strict=True)
-        found += [Document(i, h, matrix[at]) for at, (i, h) in enumerate(rows)]
+        for at, row in enumerate(table.to_pylist()):
+            hashes = np.frombuffer(row["hashes"], "<u8")
+            assert (hashes[1:] > hashes[:-1]).all()
+            shingles = frozenset(hashes.tolist())
+            found.append(Document(row["doc_id"], row["content_hash"], matrix[at], shingles))
     return found
 
 
@@ -112,28 +127,33 @@ def scopes(name: str, num_dumps: int):
     }[name]
 
 
-def by_rounds(tables, spec: LeaderSpec, scope, num_parts: int):
-    cluster = Parts(num_parts)
+def by_rounds(
+    tables, spec: LeaderSpec, scope, num_parts: int, piece_bytes: int = PIECE_BYTES
+) -> tuple[dict[int, Verdict | None], list[int], dict[int, pa.Table]]:
+    """Return verdicts, rounds and solves, and the index rows of every dump."""
+    cluster = Parts(num_parts, piece_bytes)
     verdicts: dict[int, Verdict | None] = {}
     runs: dict[int, pa.Table] = {}
     counts = [0, 0]
     for dump, table in enumerate(tables):
         before = [d for d in scope(dump) if d < dump]
-        earlier = None
-        if before:
-            index = pa.concat_tables([runs[d] for d in before])
-            stored = pa.concat_tables([tables[d] for d in before])
-            earlier = InMemory(index, stored, spec.index_ranges)
-        outcome = leader.deduplicate(cluster, table, spec, earlier)
+        index = pa.table({"band_key": pa.array([], pa.int64()), "doc_id": pa.array([], pa.int64())})
+        for d in before:
+            rows = runs[d].filter(pc.equal(runs[d]["kind"], INDEX))
+            rows = pa.table({"band_key": rows["other"], "doc_id": rows["doc_id"]})
+            index = pa.concat_tables([index, rows])
+        store = InMemory(index, pa.concat_tables(tables), spec.index_ranges)
+        outcome = leader.deduplicate(cluster, table, spec, store, has_earlier=bool(before))
         counts[0] += outcome.num_rounds
         counts[1] += outcome.num_solves
-        index = pa.concat_tables(outcome.index)
-        runs[dump] = pa.table({"band_key": index["other"], "doc_id": index["doc_id"]})
+        runs[dump] = pa.concat_tables(outcome.index)
         verdicts |= dict.fromkeys(table["doc_id"].to_pylist())
         for row in pa.concat_tables(outcome.duplicates).to_pylist():
             assert verdicts[row["doc_id"]] is None, "decided twice"
             verdicts[row["doc_id"]] = Verdict(row["payload"].decode(), row["other"], row["value"])
-    return verdicts, counts
+        own = [verdicts[doc_id] for doc_id in table["doc_id"].to_pylist()]
+        assert outcome.num_retained == own.count(None)
+    return verdicts, counts, runs
 
 
 @pytest.mark.parametrize("start", range(0, NUM_CORPORA, 100))
@@ -150,11 +170,13 @@ def test_rounds_equal_the_oracle_on_random_corpora(start: int) -> None:
             index_ranges=rng.choice([1, 4]),
             max_rounds=rng.choice([0, 1, 3, 50]),
             prefix_documents=rng.choice([1, 5, 1_000_000]),
+            verify=rng.choice(["signature", "exact"]),
         )
         tables = signature_tables(dumps, spec.minhash, files=rng.choice([1, 3]))
         scope = scopes(rng.choice(["global", "dump", "window"]), len(dumps))
-        wanted = leader.oracle(documents(tables, spec.minhash), spec, scope)
-        got, done = by_rounds(tables, spec, scope, num_parts=rng.choice([1, 2, 3]))
+        wanted = oracle.oracle(documents(tables, spec.minhash), spec, scope)
+        num_parts, piece_bytes = rng.choice([1, 2, 3]), rng.choice([1, 2_000, PIECE_BYTES])
+        got, done, _ = by_rounds(tables, spec, scope, num_parts, piece_bytes)
         assert got == wanted, f"seed {seed}"
         counts += done
         kinds |= {v.kind for v in wanted.values() if v}
@@ -167,13 +189,13 @@ def test_every_removal_names_a_retained_lower_twin() -> None:
     spec = LeaderSpec(minhash=SMALL, bucket_cap=2)
     for _ in range(50):
         tables = signature_tables(corpus(rng), SMALL, files=1)
-        verdicts, _ = by_rounds(tables, spec, scopes("global", 4), 2)
+        verdicts, *_ = by_rounds(tables, spec, scopes("global", 4), 2)
         signatures = {d.doc_id: d.signature for d in documents(tables, SMALL)}
         for doc_id, verdict in verdicts.items():
             if verdict:
                 assert verdict.twin_id < doc_id
                 assert verdicts[verdict.twin_id] is None
-                measured = leader.similarity(signatures[doc_id], signatures[verdict.twin_id])
+                measured = oracle.estimate(signatures[doc_id], signatures[verdict.twin_id])
                 assert measured == verdict.similarity >= spec.threshold
 
 
@@ -184,8 +206,8 @@ def test_incremental_is_from_scratch() -> None:
     for _ in range(30):
         tables = signature_tables(corpus(rng), SMALL, files=1)
         scope = scopes("global", len(tables))
-        all_at_once, _ = by_rounds(tables, spec, scope, 1)
-        one_less, _ = by_rounds(tables[:-1], spec, scope, 1)
+        all_at_once, *_ = by_rounds(tables, spec, scope, 1)
+        one_less, *_ = by_rounds(tables[:-1], spec, scope, 1)
         last = len(tables) - 1
         assert one_less == {i: v for i, v in all_at_once.items() if origin(i).dump < last}
 
@@ -198,7 +220,7 @@ def test_a_full_bucket_bounds_the_candidates() -> None:
     tables = signature_tables([texts], SMALL, files=1)
     low = LeaderSpec(minhash=SMALL, bucket_cap=1, threshold=0.75)
     scope = scopes("dump", 1)
-    wanted = leader.oracle(documents(tables, SMALL), low, scope)
+    wanted = oracle.oracle(documents(tables, SMALL), low, scope)
     assert by_rounds(tables, low, scope, 2)[0] == wanted
     assert len(wanted) == 3
 
@@ -210,14 +232,14 @@ def _chain() -> list[pa.Table]:
     for i in range(60):
         texts.append(" ".join(words))
         words[i] = f"v{i}"
-    return signature_tables([texts], MinHashSpec(), files=1)
+    return signature_tables([texts], MinHashSpec(), files=20)
 
 
 def test_a_chain_of_versions_is_not_one_cluster() -> None:
     """Greedy leaders keep several versions of a drifting page; components would keep one."""
     spec = LeaderSpec(max_rounds=50, prefix_documents=1)
-    wanted = leader.oracle(documents(_chain(), spec.minhash), spec, scopes("dump", 1))
-    got, (num_rounds, _) = by_rounds(_chain(), spec, scopes("dump", 1), 3)
+    wanted = oracle.oracle(documents(_chain(), spec.minhash), spec, scopes("dump", 1))
+    got, (num_rounds, _), _ = by_rounds(_chain(), spec, scopes("dump", 1), 3)
     assert got == wanted
     assert sum(v is None for v in wanted.values()) > 1
     assert num_rounds > 1

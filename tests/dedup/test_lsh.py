@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from curation.dedup.leader import key_range
 from curation.dedup.lsh import band_keys, content_keys, num_equal_slots, signature_matrix
 from curation.dedup.minhash import MinHashSpec, fingerprint, shingles
+from curation.dedup.steps import key_range
 
 SPEC = MinHashSpec()
 SMALL = MinHashSpec(bands=4, rows=2)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from curation.dedup import leader
 from curation.dedup.lsh import signature_matrix
 from curation.dedup.minhash import MinHashSpec
+from curation.dedup.oracle import Document, LeaderSpec, oracle
 from curation.engine.lake import Lake
 from curation.engine.ledger import rejects_by_rule, why
 from curation.engine.release import make_release
@@ -242,7 +242,9 @@ def test_dumps_one_by_one_give_what_all_at_once_give(configure, undisturbed, row
         pytest.param(
             "global", [[0], [0, 1]], [*SHARING, "dedup.max_rounds=2"], (2, 2), id="global"
         ),
-        pytest.param("window", [[0], [0, 1], [1, 2]], ["dedup.max_rounds=3"], (1, 0), id="window"),
+        pytest.param(
+            "window", [[0], [0, 1], [1, 2]], [*SHARING, "dedup.max_rounds=3"], (1, 0), id="window"
+        ),
         # Inside a dump of manuals no page repeats: ask for less than likeness.
         pytest.param(
             "dump",
@@ -273,14 +275,14 @@ def test_duplicates_equal_the_oracle(
     counts = lake.records("dedup")[0].counts["leader"]
     assert counts["rounds"] >= least[0] and counts["solves"] >= least[1], "not what was to be tried"
 
-    spec = leader.LeaderSpec(
+    spec = LeaderSpec(
         minhash=MinHashSpec(**asdict(config.fingerprint)), threshold=config.dedup.threshold
     )
     stored = lake.table("signatures").to_table().sort_by("doc_id")
     matrix = signature_matrix(stored["signature"], spec.minhash)
     columns = (stored["doc_id"].to_pylist(), stored["content_hash"].to_pylist(), matrix)
-    documents = [leader.Document(*row) for row in zip(*columns, strict=True)]
-    verdicts = leader.oracle(documents, spec, lambda dump: scopes[dump])
+    documents = [Document(*row) for row in zip(*columns, strict=True)]
+    verdicts = oracle(documents, spec, lambda dump: scopes[dump])
     rows = lake.table("duplicates").to_table().to_pylist()
     assert {row["doc_id"]: (row["kind"], row["twin_id"], row["similarity"]) for row in rows} == {
         doc_id: tuple(verdict) for doc_id, verdict in verdicts.items() if verdict

@@ -71,6 +71,7 @@ CHANGES = {
     "fingerprint.ngram": ("3", "fingerprint"),
     "fingerprint.seed": ("2", "fingerprint"),
     "dedup.threshold": ("0.7", "dedup"),
+    "dedup.verify": ('"exact"', "fingerprint"),
     "dedup.scope": ('"dump"', "dedup"),
     "dedup.window": ("3", ""),  # without the scope of that name; with it, below
     "dedup.bucket_cap": ("2", "dedup"),
