@@ -18,6 +18,7 @@ from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord
 from curation.engine.stages import (
     Stage,
     Unit,
+    changed,
     digest,
     dumps_in_scope,
     plan,
@@ -130,7 +131,7 @@ def runnable(config: Config, selection: Selection) -> list[Unit]:
             stage, dump, slice = name.split("/")
             record = lake.record(stage, dump, slice) if lake else None
             if name not in planned and (record is None or record.key != key):
-                state = "has not run" if record is None else "ran with another configuration"
+                state = "has not run" if record is None else changed(config, lake, name)
                 raise NotCommitted(
                     f"{unit.name} needs {name}, which {state}; run first: "
                     f"curation run CONFIG --dump {dump} --to {stage}"

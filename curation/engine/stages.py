@@ -16,7 +16,7 @@ from typing import Any
 from curation import models
 from curation.config import Config
 from curation.dedup import minhash
-from curation.engine.lake import WHOLE_DUMP, Lake
+from curation.engine.lake import WHOLE_DUMP, Lake, RunRecord
 from curation.errors import ConfigError
 from curation.ingest.listing import (
     InputFile,
@@ -209,6 +209,41 @@ def plan(
         for stage in chosen
         for slice in planner.slices(stage, dump.name)
     ]
+
+
+def changed(config: Config, lake: Lake | None, name: str) -> str:
+    """Return how a commit, or the first that it depends on, differs from the configuration.
+
+    `name` is that of a unit whose key is not that of its commit.
+    """
+    planner = _Planner(config, lake)
+    while True:
+        stage, dump, slice = name.split("/")
+        unit = planner.unit(STAGES[stage], dump, slice)
+        record = lake.record(stage, dump, slice) if lake else None
+        if record is None:
+            return f"ran before {name}, which has no commit any more"
+        found = _differences(record, unit)
+        if found:
+            return f"ran with another configuration ({name}: {', '.join(found)})"
+        others = [source for source, key in unit.inputs.items() if record.inputs.get(source) != key]
+        if not others:
+            return f"ran with other input files ({name})"
+        name = others[0]
+
+
+def _differences(record: RunRecord, unit: Unit) -> list[str]:
+    """Return what the key of a unit covers besides its inputs, as it was and as it is."""
+    then = {**record.settings, **record.packages, "stage version": record.stage_version}
+    now: dict[str, Any] = json.loads(json.dumps(dict(unit.settings)))
+    now |= {**unit.packages, "stage version": unit.stage.version}
+    found = [
+        f"{what} {then.get(what, 'unset')}, now {now.get(what, 'unset')}"
+        for what in sorted({*then, *now})
+        if then.get(what) != now.get(what)
+    ]
+    before, after = list(record.artifacts.values()), list(unit.artifacts.values())
+    return found + (["an artifact with another digest"] if before != after else [])
 
 
 def dumps_in_scope(config: Config, dump: str) -> list[str]:

@@ -13,6 +13,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from curation.config import load
+from curation.dedup import minhash
 from curation.engine import ledger
 from curation.engine.lake import Lake
 from curation.engine.release import make_release
@@ -218,6 +219,28 @@ def test_a_later_dump_needs_the_earlier_ones(configure) -> None:
     config = configure()
     with pytest.raises(NotCommitted, match=f"--dump {config.dumps[0].name} --to dedup"):
         run(config, Selection(dumps=(config.dumps[1].name,)))
+
+
+@pytest.mark.spark
+def test_an_index_of_another_version_is_refused_by_name(spark, configure, monkeypatch) -> None:
+    """Or the dump would be compared with signatures that do not mean the same."""
+    first, second = (dump.name for dump in configure(dumps=2).dumps)
+    run(configure(dumps=2), Selection(dumps=(first,), last="dedup"))
+    version = minhash.FORMAT_VERSION
+    monkeypatch.setattr(minhash, "FORMAT_VERSION", version + 1)
+    wanted = (
+        rf"{second}/all needs dedup/{first}/all, .*fingerprint/{first}/0000: format {version}, "
+    )
+    with pytest.raises(NotCommitted, match=wanted + rf"now {version + 1}"):
+        run(configure(dumps=2), Selection(dumps=(second,), last="dedup"))
+    monkeypatch.undo()
+    for setting, told in (
+        ("fingerprint.seed=2", r"fingerprint/.*: seed 1, now 2"),
+        ("dedup.threshold=0.7", r"dedup/.*: threshold 0\.8, now 0\.7"),
+        ("ingest.min_chars=7", r"ingest/.*: min_chars 100, now 7"),
+    ):
+        with pytest.raises(NotCommitted, match=told):
+            run(configure(setting, dumps=2), Selection(dumps=(second,), last="dedup"))
 
 
 def test_a_release_needs_encoded_dumps(configure) -> None:
