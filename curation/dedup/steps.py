@@ -12,9 +12,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
-from curation.dedup.lsh import band_keys, content_keys, jaccard, num_equal_slots, signature_matrix
+from curation.dedup.kernels import (
+    candidates,
+    cut_out,
+    distinct_pairs,
+    entering_leaders,
+    estimates,
+    find,
+    first_equal,
+    jaccards,
+    leader_pass,
+    match_sorted,
+    merged,
+    places,
+    similar_leaders,
+    tails,
+)
+from curation.dedup.lsh import band_keys, content_keys, signature_matrix
 from curation.dedup.messages import (
     ACTIVE,
     BEST,
@@ -116,7 +131,7 @@ def gather() -> Step:
 
 
 def _gather(rows: pa.Table) -> pa.Table:
-    first = _first_equal(column(rows, "to"), _content_halves(rows))
+    first = first_equal(column(rows, "to"), _content_halves(rows))
     doc_ids = column(rows, "doc_id")
     kind = np.where(first == np.arange(len(first)), FIRST, COPY).astype(np.int8)
     rows = rows.set_column(1, MESSAGE.field("kind"), pa.array(kind))
@@ -124,29 +139,8 @@ def _gather(rows: pa.Table) -> pa.Table:
 
 
 def _carry_firsts(rows: pa.Table) -> pa.Table:
-    first = _first_equal(column(rows, "to"), _content_halves(rows))
+    first = first_equal(column(rows, "to"), _content_halves(rows))
     return rows.filter(pa.array(first == np.arange(len(first))))
-
-
-@njit(cache=True, nogil=True)
-def _first_equal(to: Int64Array, content: UInt64Array) -> Int64Array:
-    """Return the first row of the group with the same content; a group has one, nearly always."""
-    first = np.empty(len(to), np.int64)
-    firsts = np.empty(len(to), np.int64)
-    num_firsts = 0
-    for i in range(len(to)):
-        if i == 0 or to[i] != to[i - 1]:
-            num_firsts = 0
-        first[i] = i
-        for at in range(num_firsts):
-            j = firsts[at]
-            if content[i, 0] == content[j, 0] and content[i, 1] == content[j, 1]:
-                first[i] = j
-                break
-        if first[i] == i:
-            firsts[num_firsts] = i
-            num_firsts += 1
-    return first
 
 
 # ---- 2. earlier dumps --------------------------------------------------------------------------
@@ -181,8 +175,8 @@ def _lookup(probes: pa.Table, store: Store) -> pa.Table:
     for part, rows in _by(probes, "to"):
         keys = column(rows, "other")  # ascending
         index = store.index(part, int(keys[0]), int(keys[-1]))
-        at, which = _match_sorted(keys, column(index, "band_key"))
-        new, old = _distinct_pairs(column(rows, "doc_id")[at], column(index, "doc_id")[which])
+        at, which = match_sorted(keys, column(index, "band_key"))
+        new, old = distinct_pairs(column(rows, "doc_id")[at], column(index, "doc_id")[which])
         found.append(messages(store.file_of(old), PAIR, new, other=old))
     return pa.concat_tables(found)
 
@@ -195,7 +189,7 @@ def fetch(store: Store) -> Step:
 def _fetch(pairs: pa.Table, store: Store) -> pa.Table:
     found = [messages([], OLD, [])]
     for file, rows in _by(pairs, "to"):
-        new, old = _distinct_pairs(column(rows, "doc_id"), column(rows, "other"))
+        new, old = distinct_pairs(column(rows, "doc_id"), column(rows, "other"))
         wanted, place = np.unique(old, return_inverse=True)
         stored = _all_of(store.signatures(file, pa.array(wanted)), wanted)
         payload = _content_and_signature(stored).take(pa.array(place))
@@ -213,13 +207,13 @@ def judge(spec: LeaderSpec) -> Step:
 
 def _judge(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     firsts, old = of_kind(rows, FIRST), of_kind(rows, OLD)
-    place = _places(column(firsts, "doc_id"), column(old, "doc_id"))
+    place = places(column(firsts, "doc_id"), column(old, "doc_id"))
     content, signatures = _split_payload(firsts, spec)
     old_content, old_signatures = _split_payload(old, spec)
     is_equal = (content[place] == old_content).all(axis=1)
     doc_ids, other = column(old, "doc_id"), column(old, "other")
     equal = messages(doc_ids[is_equal], EXACT, doc_ids[is_equal], other=other[is_equal])
-    values = _estimates(signatures, place, old_signatures)
+    values = estimates(signatures, place, old_signatures)
     similar = (values >= spec.floor) & ~np.isin(doc_ids, doc_ids[is_equal])
     firsts = firsts.filter(pa.array(~np.isin(column(firsts, "doc_id"), doc_ids[is_equal])))
     scored = _pairs_or_scores(doc_ids[similar], other[similar], values[similar], spec)
@@ -262,9 +256,9 @@ def send_hashes(store: Store) -> Step:
 def _send_hashes(pairs: pa.Table, store: Store) -> pa.Table:
     found = [messages([], PAIR, [])]
     for file, rows in _by(pairs, "to"):
-        one, other = _distinct_pairs(column(rows, "doc_id"), column(rows, "other"))
+        one, other = distinct_pairs(column(rows, "doc_id"), column(rows, "other"))
         to = store.file_of(one)
-        where, sent = _distinct_pairs(to, other)
+        where, sent = distinct_pairs(to, other)
         wanted, place = np.unique(sent, return_inverse=True)
         stored = _all_of(store.shingles(file, pa.array(wanted)), wanted)
         hashes = one_chunk(stored["hashes"]).take(pa.array(place))
@@ -293,13 +287,13 @@ def _score(rows: pa.Table, store: Store) -> pa.Table:
     found = [messages([], SCORED, [])]
     for file, own in _by(rows, "to"):
         pairs, sent = of_kind(own, PAIR), of_kind(own, HASHES)
-        one, other = _distinct_pairs(column(pairs, "doc_id"), column(pairs, "other"))
+        one, other = distinct_pairs(column(pairs, "doc_id"), column(pairs, "other"))
         wanted, left = np.unique(one, return_inverse=True)
         stored = _all_of(store.shingles(file, pa.array(wanted)), wanted)
         hashes, offsets = hash_arrays(stored["hashes"])
         sent_hashes, sent_offsets = hash_arrays(sent["payload"])
-        right = _places(column(sent, "other"), other)
-        values = _jaccards(hashes, offsets, left, sent_hashes, sent_offsets, right)
+        right = places(column(sent, "other"), other)
+        values = jaccards(hashes, offsets, left, sent_hashes, sent_offsets, right)
         found.append(messages(one, SCORED, one, other=other, value=values))
     return pa.concat_tables(found)
 
@@ -313,17 +307,8 @@ def hash_arrays(values: Any, skip: int = 0) -> tuple[UInt64Array, Int64Array]:
     offsets = np.zeros(len(starts), np.int64)
     np.cumsum((np.diff(starts) - skip) // 8, out=offsets[1:])
     if skip or len(data) == 0:
-        return _tails(data, starts, offsets, skip).view("<u8"), offsets
+        return tails(data, starts, offsets, skip).view("<u8"), offsets
     return np.ascontiguousarray(data[starts[0] : starts[-1]]).view("<u8"), offsets
-
-
-@njit(cache=True, nogil=True)
-def _tails(data: UInt8Array, starts: Int64Array, offsets: Int64Array, skip: int) -> UInt8Array:
-    tails = np.empty(8 * offsets[-1], np.uint8)
-    for i in range(len(offsets) - 1):
-        begin = starts[i] + skip
-        tails[8 * offsets[i] : 8 * offsets[i + 1]] = data[begin : starts[i + 1]]
-    return tails
 
 
 def _near(scored: pa.Table, spec: LeaderSpec) -> pa.Table:
@@ -397,7 +382,7 @@ def enter(spec: LeaderSpec) -> Step:
 def _enter(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     firsts, shared = of_kind(rows, FIRST), of_kind(rows, SHARED)
     doc_ids = column(firsts, "doc_id")
-    place = _find(doc_ids, column(shared, "doc_id"))
+    place = find(doc_ids, column(shared, "doc_id"))
     shared = shared.filter(pa.array(place >= 0))  # of GONE documents there is no FIRST here
     place = place[place >= 0]
     is_active = np.isin(np.arange(len(doc_ids)), place)
@@ -407,7 +392,7 @@ def _enter(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     # One message of each document carries its weight, so that sums count documents.
     owner, first_at = np.unique(column(shared, "doc_id"), return_index=True)
     weight = np.zeros(shared.num_rows)
-    weight[first_at] = column(firsts, "value")[_places(doc_ids, owner)]
+    weight[first_at] = column(firsts, "value")[places(doc_ids, owner)]
     return pa.concat_tables(
         [
             messages(alone, RETAINED, alone, value=np.ones(len(alone))),
@@ -556,64 +541,6 @@ def _solve(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     )
 
 
-@njit(cache=True, nogil=True)
-def leader_pass(
-    bucket: Int64Array,
-    signatures: UInt32Array,
-    num_entered: Int64Array,
-    bucket_cap: int,
-    threshold: float,
-    floor: float,
-    hashes: UInt64Array,
-    offsets: Int64Array,
-) -> BoolArray:
-    """Return which documents, in order, the greedy leader pass retains.
-
-    bucket (n, bands) numbers the buckets from 0; num_entered counts what each already holds of
-    documents that are known not to be similar. Without hashes the estimate decides, with them (n
-    rows by offsets) the exact similarity of those estimated at `floor` or above. Cost: at most
-    n x bands x bucket_cap comparisons.
-    """
-    n, bands = bucket.shape
-    num_perm = signatures.shape[1]
-    is_exact = len(offsets) > 1
-    counts = num_entered.copy()
-    newest = np.full(len(counts), -1, np.int64)  # a linked list of entries for each bucket
-    following = np.empty(n * bands, np.int64)
-    entry = np.empty(n * bands, np.int64)
-    num_entries = 0
-    seen = np.full(n, -1, np.int64)
-    kept = np.zeros(n, np.bool_)
-    for i in range(n):
-        similar = False
-        for band in range(bands):
-            at = newest[bucket[i, band]]
-            while at >= 0 and not similar:
-                j = entry[at]
-                if seen[j] != i:
-                    seen[j] = i
-                    similar = num_equal_slots(signatures[i], signatures[j]) / num_perm >= floor
-                    if similar and is_exact:
-                        left = hashes[offsets[i] : offsets[i + 1]]
-                        right = hashes[offsets[j] : offsets[j + 1]]
-                        similar = jaccard(left, right) >= threshold
-                at = following[at]
-            if similar:
-                break
-        if similar:
-            continue
-        kept[i] = True
-        for band in range(bands):
-            b = bucket[i, band]
-            if counts[b] < bucket_cap:
-                counts[b] += 1
-                entry[num_entries] = i
-                following[num_entries] = newest[b]
-                newest[b] = num_entries
-                num_entries += 1
-    return kept
-
-
 # ---- 3. and 4. what the new leaders remove ------------------------------------------------------
 
 
@@ -631,7 +558,7 @@ def dress() -> Step:
 def _dress(rows: pa.Table) -> pa.Table:
     is_active = pc.equal(rows["kind"], pa.scalar(ACTIVE, pa.int8()))
     active, bare = rows.filter(is_active), rows.filter(pc.invert(is_active))
-    place = _places(column(active, "doc_id"), column(bare, "doc_id"))
+    place = places(column(active, "doc_id"), column(bare, "doc_id"))
     payload = one_chunk(active["payload"]).take(pa.array(place))
     bare = bare.set_column(5, MESSAGE.field("payload"), payload)
     return readdressed(bare, column(bare, "other"))
@@ -649,8 +576,8 @@ def compare(spec: LeaderSpec) -> Step:
 def _compare(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     view = _Buckets(rows)
     signatures = signature_matrix(view.undecided["payload"], spec.minhash)
-    enters = _enters(view.key, view.leader, view.num_entered, spec.bucket_cap)
-    one, other, value = _similar_leaders(
+    enters = view.enters(spec.bucket_cap)
+    one, other, value = similar_leaders(
         view.key,
         view.leader | view.removed,
         enters,
@@ -689,7 +616,7 @@ def advance(spec: LeaderSpec) -> Step:
 
 def _advance(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     view = _Buckets(rows)
-    enters = _enters(view.key, view.leader, view.num_entered, spec.bucket_cap)
+    enters = view.enters(spec.bucket_cap)
     beyond = view.leader & ~enters
     new = view.undecided.filter(pa.array(enters))
     # the one message that carries the weight, so once for each document
@@ -714,7 +641,7 @@ def _carry_entered(rows: pa.Table) -> pa.Table:
 def _carry_leaders(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     """What has entered, and the leaders that do."""
     view = _Buckets(rows)
-    enters = _enters(view.key, view.leader, view.num_entered, spec.bucket_cap)
+    enters = view.enters(spec.bucket_cap)
     entering = np.isin(column(rows, "doc_id"), view.doc_id[enters])
     is_entered = column(rows, "kind") == ENTERED
     return rows.filter(pa.array(entering | is_entered))
@@ -727,87 +654,21 @@ class _Buckets:
         self.undecided, self.entered = of_kind(rows, UNDECIDED), of_kind(rows, ENTERED)
         self.key, self.doc_id = column(self.undecided, "to"), column(self.undecided, "doc_id")
         names, counts = np.unique(column(self.entered, "to"), return_counts=True)
-        place = _find(names, self.key)
+        place = find(names, self.key)
         self.num_entered = np.where(place >= 0, np.append(counts, 0)[place], 0).astype(np.int64)
         self.leader, self.removed = (
             _among(self.key, self.doc_id, of_kind(rows, kind)) for kind in (LEADER, REMOVED)
         )
 
+    def enters(self, bucket_cap: int) -> BoolArray:
+        """Return which leaders find room in their bucket, in order of doc_id."""
+        found: BoolArray = entering_leaders(self.key, self.leader, self.num_entered, bucket_cap)
+        return found
+
 
 def _among(key: Int64Array, doc_id: Int64Array, rows: pa.Table) -> BoolArray:
     """Return which (key, doc_id) have a row; both sides are sorted by them."""
-    return _merged(key, doc_id, column(rows, "to"), column(rows, "doc_id"))
-
-
-@njit(cache=True, nogil=True)
-def _merged(
-    key: Int64Array, doc_id: Int64Array, other_key: Int64Array, other_doc: Int64Array
-) -> BoolArray:
-    found = np.zeros(len(key), np.bool_)
-    j = 0
-    for i in range(len(key)):
-        while j < len(other_key) and (
-            other_key[j] < key[i] or (other_key[j] == key[i] and other_doc[j] < doc_id[i])
-        ):
-            j += 1
-        found[i] = j < len(other_key) and other_key[j] == key[i] and other_doc[j] == doc_id[i]
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _enters(
-    key: Int64Array, leader: BoolArray, num_entered: Int64Array, bucket_cap: int
-) -> BoolArray:
-    """Return which leaders find room in their bucket, in order of doc_id."""
-    enters = np.zeros(len(key), np.bool_)
-    count = 0
-    for i in range(len(key)):
-        if i == 0 or key[i] != key[i - 1]:
-            count = num_entered[i]
-        if leader[i] and count < bucket_cap:
-            enters[i] = True
-            count += 1
-    return enters
-
-
-@njit(cache=True, nogil=True)
-def _similar_leaders(
-    key: Int64Array,
-    decided: BoolArray,
-    enters: BoolArray,
-    signatures: UInt32Array,
-    floor: float,
-    bucket_cap: int,
-    first_only: bool,
-) -> tuple[Int64Array, Int64Array, Float64Array]:
-    """Return rows, lower entering leaders of their bucket, and estimates of at least `floor`."""
-    num_perm = signatures.shape[1]
-    room = len(key) + 1
-    one, other, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-    found = 0
-    entered = np.empty(bucket_cap, np.int64)  # of this bucket, so far
-    num_here = 0
-    for i in range(len(key)):
-        if i == 0 or key[i] != key[i - 1]:
-            num_here = 0
-        if enters[i]:
-            entered[num_here] = i
-            num_here += 1
-        if decided[i]:
-            continue
-        for at in range(num_here):
-            j = entered[at]
-            estimate = num_equal_slots(signatures[i], signatures[j]) / num_perm
-            if estimate >= floor:
-                if found == len(one):
-                    one = np.concatenate((one, np.empty(found, np.int64)))
-                    other = np.concatenate((other, np.empty(found, np.int64)))
-                    value = np.concatenate((value, np.empty(found)))
-                one[found], other[found], value[found] = i, j, estimate
-                found += 1
-                if first_only:
-                    break
-    return one[:found], other[:found], value[:found]
+    return merged(key, doc_id, column(rows, "to"), column(rows, "doc_id"))
 
 
 # ---- 5. twins ----------------------------------------------------------------------------------
@@ -838,14 +699,14 @@ def _resolve(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     # Equal to an old document.
     everyone = pa.concat_tables([firsts, copies])
     of = column(everyone, "to")
-    place = _find(column(exact, "doc_id"), of)
+    place = find(column(exact, "doc_id"), of)
     doc_ids = column(everyone, "doc_id")[place >= 0]
     twins = column(exact, "other")[place[place >= 0]]
     outside = _duplicates(doc_ids, twins, np.ones(len(doc_ids)), b"exact")
 
     # The rest was removed as near-duplicates.
     near = everyone.filter(pa.array((place < 0) & ~np.isin(of, retained)))
-    place = _find(column(best, "doc_id"), column(near, "to"))
+    place = find(column(best, "doc_id"), column(near, "to"))
     doc_ids = column(near, "doc_id")[place >= 0]
     old = messages(
         doc_ids,
@@ -868,7 +729,7 @@ def _carry_own(rows: pa.Table) -> pa.Table:
 
 def _seek(near: pa.Table, shared: pa.Table, spec: LeaderSpec) -> pa.Table:
     """SEEK, with signature, to the shared buckets of each document; a copy has its first's."""
-    at, which = _match_sorted(column(near, "to"), column(shared, "to"))
+    at, which = match_sorted(column(near, "to"), column(shared, "to"))
     _, signatures = _split_payload(near, spec)
     return messages(
         column(shared, "other")[which],
@@ -886,7 +747,7 @@ def _index(kept: pa.Table, shared: pa.Table, spec: LeaderSpec) -> pa.Table:
     flat = keys.reshape(-1)
     order = np.lexsort((flat, owner))
     place = np.lexsort((column(shared, "other"), column(shared, "doc_id")))
-    is_shared = _merged(
+    is_shared = merged(
         owner[order], flat[order], column(shared, "doc_id")[place], column(shared, "other")[place]
     )
     alone = order[~is_shared]
@@ -919,7 +780,7 @@ def best_in_bucket(spec: LeaderSpec) -> Step:
 
 def _best_in_bucket(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
     doc_ids, seeking = column(rows, "doc_id"), column(rows, "kind") == SEEK
-    one, other, value = _candidates(
+    one, other, value = candidates(
         column(rows, "to"),
         seeking,
         signature_matrix(rows["payload"], spec.minhash),
@@ -927,45 +788,6 @@ def _best_in_bucket(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
         not spec.is_exact,
     )
     return _pairs_or_scores(doc_ids[one], doc_ids[other], value, spec)
-
-
-@njit(cache=True, nogil=True)
-def _candidates(
-    key: Int64Array, seeking: BoolArray, signatures: UInt32Array, floor: float, best_only: bool
-) -> tuple[Int64Array, Int64Array, Float64Array]:
-    """Return seeking rows, entered rows above them in the bucket, and estimates from `floor` on.
-
-    `best_only` returns the highest estimate of each row, ties to the lowest document.
-    """
-    num_perm = signatures.shape[1]
-    room = len(key) + 1
-    one, other, value = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-    found = 0
-    entered = np.empty(len(key), np.int64)
-    num_here = 0
-    for i in range(len(key)):
-        if i == 0 or key[i] != key[i - 1]:
-            num_here = 0
-        if not seeking[i]:
-            entered[num_here] = i
-            num_here += 1
-            continue
-        best = -1.0
-        for at in range(num_here):  # ascending ids, so a tie keeps the lowest
-            j = entered[at]
-            estimate = num_equal_slots(signatures[i], signatures[j]) / num_perm
-            if estimate < floor or (best_only and estimate <= best):
-                continue
-            if best_only and best >= 0.0:
-                found -= 1
-            best = estimate
-            if found == len(one):
-                one = np.concatenate((one, np.empty(found, np.int64)))
-                other = np.concatenate((other, np.empty(found, np.int64)))
-                value = np.concatenate((value, np.empty(found)))
-            one[found], other[found], value[found] = i, j, estimate
-            found += 1
-    return one[:found], other[:found], value[:found]
 
 
 def choose(spec: LeaderSpec) -> Step:
@@ -1023,16 +845,7 @@ def _matrix(values: Any, skip: int, width: int) -> UInt8Array:
     data, offsets = utf8_buffers(values)
     if np.any(np.diff(offsets) < skip + width):
         raise AssertionError(f"a payload is shorter than {skip + width} bytes")
-    return _cut_out(data, offsets, skip, width)
-
-
-@njit(cache=True, nogil=True)
-def _cut_out(data: UInt8Array, offsets: Int64Array, skip: int, width: int) -> UInt8Array:
-    matrix = np.empty((len(offsets) - 1, width), np.uint8)
-    for i in range(len(matrix)):
-        begin = offsets[i] + skip
-        matrix[i] = data[begin : begin + width]
-    return matrix
+    return cut_out(data, offsets, skip, width)
 
 
 def _binary_rows(matrix: UInt32Array) -> pa.Array:
@@ -1055,70 +868,7 @@ def _by(rows: pa.Table, name: str) -> list[tuple[int, pa.Table]]:
     ]
 
 
-def _distinct_pairs(left: Int64Array, right: Int64Array) -> tuple[Int64Array, Int64Array]:
-    order = np.lexsort((right, left))
-    left, right = left[order], right[order]
-    is_new = np.ones(len(left), np.bool_)
-    is_new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    return left[is_new], right[is_new]
-
-
 def _all_of(stored: pa.Table, wanted: Int64Array) -> pa.Table:
     if not np.array_equal(column(stored, "doc_id"), wanted):
         raise AssertionError("the index names a document that has no signature")
     return stored
-
-
-def _find(names: Int64Array, wanted: Int64Array) -> Int64Array:
-    """Return the place of each wanted value in `names`, -1 where it is not."""
-    if len(names) == 0:
-        return np.full(len(wanted), -1, np.int64)
-    order = np.argsort(names, kind="stable")
-    place = np.searchsorted(names, wanted, sorter=order)
-    place = order[np.minimum(place, len(names) - 1)]
-    return np.where(names[place] == wanted, place, -1)
-
-
-def _places(names: Int64Array, wanted: Int64Array) -> Int64Array:
-    """Return the place of each wanted value; every one must be there."""
-    place = _find(names, wanted)
-    if (place < 0).any():
-        raise AssertionError("a message names a document that is not in its part")
-    return place
-
-
-def _match_sorted(left: Int64Array, right: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Return all pairs (i, j) with left[i] == right[j]; right is sorted."""
-    first = np.searchsorted(right, left, side="left")
-    count = np.searchsorted(right, left, side="right") - first
-    at = np.repeat(np.arange(len(left)), count)
-    step = np.arange(len(at)) - np.repeat(np.cumsum(count) - count, count)
-    return at, first[at] + step
-
-
-@njit(cache=True, nogil=True)
-def _estimates(signatures: UInt32Array, place: Int64Array, others: UInt32Array) -> Float64Array:
-    num_perm = signatures.shape[1]
-    values = np.empty(len(place), np.float64)
-    for i in range(len(place)):
-        values[i] = num_equal_slots(signatures[place[i]], others[i]) / num_perm
-    return values
-
-
-@njit(cache=True, nogil=True)
-def _jaccards(
-    hashes: UInt64Array,
-    offsets: Int64Array,
-    left: Int64Array,
-    other_hashes: UInt64Array,
-    other_offsets: Int64Array,
-    right: Int64Array,
-) -> Float64Array:
-    values = np.empty(len(left), np.float64)
-    for pair in range(len(left)):
-        i, j = left[pair], right[pair]
-        values[pair] = jaccard(
-            hashes[offsets[i] : offsets[i + 1]],
-            other_hashes[other_offsets[j] : other_offsets[j + 1]],
-        )
-    return values

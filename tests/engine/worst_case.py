@@ -54,7 +54,7 @@ def write_lake(path: Path, kind: str, num_documents: int) -> tuple[Config, Lake]
     path.mkdir(parents=True, exist_ok=True)
     (path / "conf.toml").write_text(
         'lake = "lake"\n[[dumps]]\nname = "A"\ninputs = ["none"]\n'
-        "[engine]\nsingle_task_documents = 0\n"
+        "[dedup]\nprefix_documents = 200_000\n[engine]\nsingle_task_documents = 0\n"
     )
     config = load(path / "conf.toml")
     lake = Lake.create(config.lake)
@@ -125,7 +125,7 @@ def record(stage: str, slice: str, outcome: Outcome) -> RunRecord:
 
 
 class PeakMemory:
-    """Looks at the resident memory of this process's descendants every half second (Linux)."""
+    """Looks at the resident memory of the processes of this session every half second (Linux)."""
 
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
@@ -141,14 +141,11 @@ class PeakMemory:
             now: dict[str, int] = {}
             for status in Path("/proc").glob("[0-9]*/status"):
                 try:
-                    fields = dict(
-                        line.split(":\t", 1)
-                        for line in status.read_text().splitlines()
-                        if ":\t" in line
-                    )
+                    lines = status.read_text().splitlines()
+                    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
                 except (OSError, ValueError):
                     continue
-                if os.getpgid(0) != _group_of(status.parent):
+                if _session_of(status.parent) != os.getsid(0):
                     continue
                 name = "java" if fields["Name"] == "java" else "python"
                 size = int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
@@ -158,9 +155,9 @@ class PeakMemory:
             time.sleep(0.5)
 
 
-def _group_of(process: Path) -> int:
+def _session_of(process: Path) -> int:
     try:
-        return int(process.joinpath("stat").read_text().rpartition(")")[2].split()[2])
+        return int(process.joinpath("stat").read_text().rpartition(")")[2].split()[3])
     except (OSError, IndexError):
         return -1
 
