@@ -87,17 +87,17 @@ class Store(Protocol):
     Read inside the tasks, never shuffled. Sent to tasks.
     """
 
-    def index(self, part: int, low: int, high: int) -> pa.Table:
-        """Return band_key and doc_id of a key range, from key `low` to `high`, sorted by key."""
+    def index(self, part: int, keys: Int64Array) -> pa.Table:
+        """Return band_key and doc_id of a key range for ascending keys, sorted by key."""
 
     def file_of(self, doc_ids: Int64Array) -> Int64Array:
         """Return which file of signatures holds each document."""
 
-    def signatures(self, file: int, doc_ids: pa.Array) -> pa.Table:
-        """Return doc_id, content_hash and signature of these documents of a file, in order."""
+    def signatures(self, file: int, doc_ids: Int64Array) -> pa.Table:
+        """Return doc_id, content_hash and signature of these ascending documents of a file."""
 
-    def shingles(self, file: int, doc_ids: pa.Array) -> pa.Table:
-        """Return doc_id and hashes of these documents of a file, in order."""
+    def shingles(self, file: int, doc_ids: Int64Array) -> pa.Table:
+        """Return doc_id and hashes of these ascending documents of a file."""
 
 
 def _step(function: Callable[..., pa.Table], spec: LeaderSpec | None = None, **cut: Any) -> Step:
@@ -174,7 +174,7 @@ def _lookup(probes: pa.Table, store: Store) -> pa.Table:
     found = [messages([], PAIR, [])]
     for part, rows in _by(probes, "to"):
         keys = column(rows, "other")  # ascending
-        index = store.index(part, int(keys[0]), int(keys[-1]))
+        index = store.index(part, keys)
         at, which = match_sorted(keys, column(index, "band_key"))
         new, old = distinct_pairs(column(rows, "doc_id")[at], column(index, "doc_id")[which])
         found.append(messages(store.file_of(old), PAIR, new, other=old))
@@ -191,7 +191,7 @@ def _fetch(pairs: pa.Table, store: Store) -> pa.Table:
     for file, rows in _by(pairs, "to"):
         new, old = distinct_pairs(column(rows, "doc_id"), column(rows, "other"))
         wanted, place = np.unique(old, return_inverse=True)
-        stored = _all_of(store.signatures(file, pa.array(wanted)), wanted)
+        stored = _all_of(store.signatures(file, wanted), wanted)
         payload = _content_and_signature(stored).take(pa.array(place))
         found.append(messages(new, OLD, new, other=old, payload=payload))
     return pa.concat_tables(found)
@@ -260,7 +260,7 @@ def _send_hashes(pairs: pa.Table, store: Store) -> pa.Table:
         to = store.file_of(one)
         where, sent = distinct_pairs(to, other)
         wanted, place = np.unique(sent, return_inverse=True)
-        stored = _all_of(store.shingles(file, pa.array(wanted)), wanted)
+        stored = _all_of(store.shingles(file, wanted), wanted)
         hashes = one_chunk(stored["hashes"]).take(pa.array(place))
         nobody = np.full(len(sent), -1)  # sorts before the documents of the pairs
         found.append(messages(where, HASHES, nobody, other=sent, payload=hashes))
@@ -289,7 +289,7 @@ def _score(rows: pa.Table, store: Store) -> pa.Table:
         pairs, sent = of_kind(own, PAIR), of_kind(own, HASHES)
         one, other = distinct_pairs(column(pairs, "doc_id"), column(pairs, "other"))
         wanted, left = np.unique(one, return_inverse=True)
-        stored = _all_of(store.shingles(file, pa.array(wanted)), wanted)
+        stored = _all_of(store.shingles(file, wanted), wanted)
         hashes, offsets = hash_arrays(stored["hashes"])
         sent_hashes, sent_offsets = hash_arrays(sent["payload"])
         right = places(column(sent, "other"), other)
@@ -492,7 +492,7 @@ def _equip(rows: pa.Table, store: Store) -> pa.Table:
     found = [messages([], MEMBER, [])]
     for file, own in _by(rows, "to"):
         doc_ids = column(own, "doc_id")
-        stored = _all_of(store.shingles(file, own["doc_id"].combine_chunks()), doc_ids)
+        stored = _all_of(store.shingles(file, doc_ids), doc_ids)
         payload = pc.binary_join_element_wise(
             one_chunk(own["payload"]), one_chunk(stored["hashes"]), b""
         )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,14 +82,16 @@ def deduplicate(
         max_rounds=config.dedup.max_rounds,
         prefix_documents=config.dedup.prefix_documents,
     )
+    entries = _entries(lake, "fingerprint", [context.dump], "signatures")
+    paths = [str(lake.path / entry.path) for entry in entries]
     if num_documents <= config.engine.single_task_documents:
-        store = _store(lake, context.dump, earlier_dumps, Tally())
-        worker = partial(_in_one_task, spec=spec, store=store, context=context)
+        store = _store(lake, context, earlier_dumps, Tally())
+        worker = partial(_in_one_task, paths=paths, spec=spec, store=store, context=context)
         outcome = outcome_of(session.range(0, 1, 1, numPartitions=1), worker)
     else:
         meter = _SparkMeter(session)
-        store = _store(lake, context.dump, earlier_dumps, meter)
-        outcome = _on_spark(session, lake, spec, store, context, num_documents)
+        store = _store(lake, context, earlier_dumps, meter)
+        outcome = _on_spark(session, lake, paths, spec, store, context, num_documents)
         outcome.count("leader", meter.counts())
     outcome.rows.update({"in": num_documents})
     outcome.num_bytes.update({"in": num_bytes, "kept": num_bytes - outcome.num_bytes["removed"]})
@@ -99,6 +101,7 @@ def deduplicate(
 def _on_spark(
     session: SparkSession,
     lake: Lake,
+    paths: Sequence[str],
     spec: LeaderSpec,
     store: "LakeStore",
     context: Context,
@@ -111,9 +114,9 @@ def _on_spark(
         math.ceil(num_documents * document_bytes / PART_BYTES),
     )
     cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts, store.meter)
-    signatures = parquet(session, SIGNATURES, store.own_signatures)
+    signatures = parquet(session, SIGNATURES, paths)
     result = leader.deduplicate(
-        cluster, signatures.select(*SIGNATURE_COLUMNS), spec, store, has_earlier=bool(store.runs)
+        cluster, signatures.select(*SIGNATURE_COLUMNS), spec, store, has_earlier=store.has_earlier
     )
     slice_files = context.config.ingest.slice_files
     file = F.shiftright("doc_id", RECORD_BITS).bitwiseAND(MAX_FILES - 1)
@@ -133,15 +136,18 @@ def _on_spark(
 
 
 def _in_one_task(
-    _: Iterator[pa.RecordBatch], spec: LeaderSpec, store: "LakeStore", context: Context
+    _: Iterator[pa.RecordBatch],
+    paths: Sequence[str],
+    spec: LeaderSpec,
+    store: "LakeStore",
+    context: Context,
 ) -> Iterator[pa.RecordBatch]:
     """Decide a small dump by the same steps, and write: a shuffle costs more than the work."""
     signatures = pa.concat_tables(
-        pq.read_table(path, partitioning=None, columns=SIGNATURE_COLUMNS)
-        for path in store.own_signatures
+        pq.read_table(path, partitioning=None, columns=SIGNATURE_COLUMNS) for path in paths
     )
     cluster = Parts(1, meter=store.meter)
-    result = leader.deduplicate(cluster, signatures, spec, store, has_earlier=bool(store.runs))
+    result = leader.deduplicate(cluster, signatures, spec, store, has_earlier=store.has_earlier)
 
     duplicates = pa.concat_tables(result.duplicates)
     file = duplicates["doc_id"].to_numpy() >> RECORD_BITS & (MAX_FILES - 1)
@@ -242,35 +248,36 @@ class _SparkMeter:
 class LakeStore:
     """Signatures, shingles and index runs in scope, read from their committed files by the tasks.
 
-    Of a file only the row groups are read whose range of keys or ids is asked for.
+    What is sent to tasks is the path of a list of files, which they map into memory. Of a file only
+    the row groups are read that may hold what is asked for, one after another.
     """
 
-    runs: Mapping[int, Sequence[str]]  # key range -> files sorted by band_key
-    first_ids: tuple[int, ...]  # of each file of signatures, ascending
-    signature_files: tuple[str, ...]
-    shingle_files: tuple[str, ...]  # of the same documents; none unless they decide
-    own_signatures: tuple[str, ...]
+    listing: str  # an Arrow file: table, first (doc_id of a file, or range of a run), path
+    has_earlier: bool
     meter: Meter
 
-    def index(self, part: int, low: int, high: int) -> pa.Table:
-        """Return band_key and doc_id of a key range, from key `low` to `high`, sorted by key."""
-        runs = [
-            self._read("index", path, "band_key", low, high, RETAINED_INDEX)
-            for path in self.runs.get(part, ())
-        ]
-        return pa.concat_tables([RETAINED_INDEX.empty_table(), *runs]).sort_by("band_key")
+    def index(self, part: int, keys: npt.NDArray[np.int64]) -> pa.Table:
+        """Return band_key and doc_id of a key range for ascending keys, sorted by key."""
+        parts, paths = _files(self.listing, "retained_index")
+        own = range(np.searchsorted(parts, part), np.searchsorted(parts, part, "right"))
+        found = [RETAINED_INDEX.empty_table()]
+        for number in own:
+            path = paths[number].as_py()
+            found += self._matching("index", path, "band_key", keys, RETAINED_INDEX)
+        return pa.concat_tables(found).sort_by("band_key")
 
     def file_of(self, doc_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the number of the file that holds each document's signature."""
-        return np.searchsorted(np.array(self.first_ids), doc_ids, side="right") - 1
+        first_ids, _ = _files(self.listing, "signatures")
+        return np.searchsorted(first_ids, doc_ids, side="right") - 1
 
-    def signatures(self, file: int, doc_ids: pa.Array) -> pa.Table:
-        """Return these documents of a file, in order of doc_id."""
-        return self._documents("signature", self.signature_files[file], doc_ids, SIGNATURES)
+    def signatures(self, file: int, doc_ids: npt.NDArray[np.int64]) -> pa.Table:
+        """Return these ascending documents of a file."""
+        return self._documents("signatures", file, doc_ids, SIGNATURES)
 
-    def shingles(self, file: int, doc_ids: pa.Array) -> pa.Table:
-        """Return these documents of a file, in order of doc_id."""
-        return self._documents("shingle", self.shingle_files[file], doc_ids, SHINGLES)
+    def shingles(self, file: int, doc_ids: npt.NDArray[np.int64]) -> pa.Table:
+        """Return these ascending documents of a file."""
+        return self._documents("shingles", file, doc_ids, SHINGLES)
 
     def num_bytes(self, doc_ids: npt.NDArray[np.int64]) -> pa.Array:
         """Return the bytes of text of ascending documents."""
@@ -278,67 +285,89 @@ class LakeStore:
         found = [schema.empty_table()]
         files = self.file_of(doc_ids)
         for file in np.unique(files).tolist():
-            own = pa.array(doc_ids[files == file])
-            found.append(self._documents("signature", self.signature_files[file], own, schema))
+            found.append(self._documents("signatures", file, doc_ids[files == file], schema))
         return pa.concat_tables(found)["num_bytes"].combine_chunks()
 
-    def _documents(self, what: str, path: str, doc_ids: pa.Array, schema: pa.Schema) -> pa.Table:
-        if len(doc_ids) == 0:
-            return schema.empty_table()
-        low, high = doc_ids[0].as_py(), doc_ids[-1].as_py()
-        rows = self._read(what, path, "doc_id", low, high, schema)
-        return rows.filter(pc.is_in(rows["doc_id"], doc_ids))
-
-    def _read(
-        self, what: str, path: str, key: str, low: int, high: int, schema: pa.Schema
+    def _documents(
+        self, table: str, file: int, doc_ids: npt.NDArray[np.int64], schema: pa.Schema
     ) -> pa.Table:
-        """Return the rows of a file, sorted by `key`, from `low` to `high`."""
-        lows, highs, sizes, num_columns = _row_groups(path, key, tuple(schema.names))
-        wanted = np.flatnonzero((lows <= high) & (highs >= low))
-        if len(wanted) == 0:
-            return schema.empty_table()
-        self.meter.add({f"{what}_bytes_scanned": int(sizes[wanted].sum())})
+        _, paths = _files(self.listing, table)
+        path = paths[file].as_py()
+        found = self._matching(table, path, "doc_id", doc_ids, schema)
+        return pa.concat_tables([schema.empty_table(), *found])
+
+    def _matching(
+        self, table: str, path: str, key: str, wanted: npt.NDArray[np.int64], schema: pa.Schema
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of a file, sorted by `key`, whose key is one of the ascending `wanted`."""
+        groups = _row_groups(path, key, tuple(schema.names))
+        some = np.searchsorted(wanted, groups.lows) < np.searchsorted(wanted, groups.highs, "right")
+        if not some.any():
+            return
+        self.meter.add({f"{table}_bytes_scanned": int(groups.num_bytes[some].sum())})
         with pq.ParquetFile(path) as file:
-            columns = schema.names if len(schema.names) < num_columns else None
-            rows = file.read_row_groups(wanted.tolist(), columns=columns).cast(schema)
-        keys = rows[key].to_numpy()
-        begin, end = np.searchsorted(keys, low, "left"), np.searchsorted(keys, high, "right")
-        return rows.slice(begin, end - begin)
+            for number in np.flatnonzero(some).tolist():
+                rows = file.read_row_group(number, columns=schema.names).cast(schema)
+                keys = rows[key].to_numpy()
+                place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+                yield rows.filter(pa.array(wanted[place] == keys))
+
+
+class _RowGroups(NamedTuple):
+    """Lowest and highest key, and the stored bytes, of every row group of a file."""
+
+    lows: npt.NDArray[np.int64]
+    highs: npt.NDArray[np.int64]
+    num_bytes: npt.NDArray[np.int64]
 
 
 @lru_cache(maxsize=4096)
-def _row_groups(path: str, key: str, names: tuple[str, ...]) -> tuple[Any, Any, Any, int]:
-    """Return lowest and highest key of every row group, its stored bytes, and num_columns."""
+def _row_groups(path: str, key: str, names: tuple[str, ...]) -> _RowGroups:
     metadata = pq.read_metadata(path)
     columns = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-    lows, highs, sizes = [], [], []
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        statistics = group.column(columns[key]).statistics
-        lows.append(statistics.min)
-        highs.append(statistics.max)
-        sizes.append(sum(group.column(columns[name]).total_compressed_size for name in names))
-    return np.array(lows), np.array(highs), np.array(sizes), metadata.num_columns
-
-
-def _store(lake: Lake, dump: str, earlier_dumps: Sequence[str], meter: Meter) -> LakeStore:
-    own = _entries(lake, "fingerprint", [dump], "signatures")
-    signatures = own + _entries(lake, "fingerprint", earlier_dumps, "signatures")
-    signatures.sort(key=lambda entry: entry.id_range())
-    shingles = _entries(lake, "fingerprint", [dump, *earlier_dumps], "shingles")
-    shingles.sort(key=lambda entry: entry.id_range())
-    runs: dict[int, list[str]] = {}
-    for entry in _entries(lake, "dedup", earlier_dumps, "retained_index"):
-        part = int(Path(entry.path).parent.name.removeprefix("slice="))
-        runs.setdefault(part, []).append(str(lake.path / entry.path))
-    return LakeStore(
-        runs,
-        tuple(entry.id_range()[0] for entry in signatures),
-        tuple(str(lake.path / entry.path) for entry in signatures),
-        tuple(str(lake.path / entry.path) for entry in shingles),
-        tuple(str(lake.path / entry.path) for entry in own),
-        meter,
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    statistics = [group.column(columns[key]).statistics for group in groups]
+    return _RowGroups(
+        np.array([each.min for each in statistics], np.int64),
+        np.array([each.max for each in statistics], np.int64),
+        np.array([sum(g.column(columns[n]).total_compressed_size for n in names) for g in groups]),
     )
+
+
+@lru_cache(maxsize=16)
+def _files(listing: str, table: str) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Return `first`, ascending, and path of the files of a table."""
+    with pa.memory_map(listing) as source:
+        rows = pa.ipc.open_file(source).read_all()
+    rows = rows.filter(pc.equal(rows["table"], table))
+    return rows["first"].to_numpy(), rows["path"].combine_chunks()
+
+
+def _store(lake: Lake, context: Context, earlier_dumps: Sequence[str], meter: Meter) -> LakeStore:
+    """List the files in scope, in the work folder of the attempt."""
+    dumps = [context.dump, *earlier_dumps]
+    rows = [
+        (table, entry.id_range()[0], entry.path)
+        for table in ("signatures", "shingles")
+        for entry in _entries(lake, "fingerprint", dumps, table)
+    ]
+    runs = _entries(lake, "dedup", earlier_dumps, "retained_index")
+    for entry in runs:
+        part = int(Path(entry.path).parent.name.removeprefix("slice="))
+        rows.append(("retained_index", part, entry.path))
+    rows.sort()
+    listing = lake.work_folder(context.attempt) / "files.arrow"
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {
+            "table": pa.array([row[0] for row in rows], pa.string()),
+            "first": pa.array([row[1] for row in rows], pa.int64()),
+            "path": pa.array([str(lake.path / row[2]) for row in rows], pa.string()),
+        }
+    )
+    with pa.ipc.new_file(str(listing), table.schema) as writer:
+        writer.write_table(table)
+    return LakeStore(str(listing), bool(runs), meter)
 
 
 def _entries(lake: Lake, stage: str, dumps: Sequence[str], table: str) -> list[FileEntry]:

@@ -27,23 +27,21 @@ class InMemory:
         self.parts = steps.key_range(index["band_key"].to_numpy(), ranges)
         self.stored = stored
 
-    def index(self, part: int, low: int, high: int) -> pa.Table:
-        key = self.table["band_key"].to_numpy()
-        return self.table.filter((self.parts == part) & (key >= low) & (key <= high)).sort_by(
-            "band_key"
-        )
+    def index(self, part: int, keys: np.ndarray) -> pa.Table:
+        wanted = (self.parts == part) & np.isin(self.table["band_key"].to_numpy(), keys)
+        return self.table.filter(pa.array(wanted)).sort_by("band_key")
 
     def file_of(self, doc_ids):
         return doc_ids >> RECORD_BITS
 
-    def signatures(self, file: int, doc_ids: pa.Array) -> pa.Table:
+    def signatures(self, file: int, doc_ids: np.ndarray) -> pa.Table:
         return self._rows(file, doc_ids, ["doc_id", "content_hash", "signature"])
 
-    def shingles(self, file: int, doc_ids: pa.Array) -> pa.Table:
+    def shingles(self, file: int, doc_ids: np.ndarray) -> pa.Table:
         return self._rows(file, doc_ids, ["doc_id", "hashes"])
 
-    def _rows(self, file: int, doc_ids: pa.Array, columns: list[str]) -> pa.Table:
-        rows = self.stored.filter(pc.is_in(self.stored["doc_id"], doc_ids))
+    def _rows(self, file: int, doc_ids: np.ndarray, columns: list[str]) -> pa.Table:
+        rows = self.stored.filter(pc.is_in(self.stored["doc_id"], pa.array(doc_ids)))
         assert set((rows["doc_id"].to_numpy() >> RECORD_BITS).tolist()) <= {file}
         return rows.select(columns).sort_by("doc_id")
 

@@ -231,18 +231,25 @@ def check_index(lake: Lake, wanted: dict[int, Verdict | None]) -> None:
 def test_a_cluster_that_loses_a_worker_gives_the_same(signed, tmp_path: Path) -> None:
     """Master and two workers of Spark's own, on loopback; one dies in the middle of a dump."""
     lake = tmp_path / "lake"
-    path = prepared(signed, lake, "signature") and signed("signature")
+    prepared(signed, lake, "signature")
+    path = signed("signature")
+    home = {"SPARK_HOME": str(Path(pyspark.__file__).parent), "PYSPARK_PYTHON": sys.executable}
     with standalone(tmp_path, num_workers=2) as (master, workers):
         command = [
             Path(sys.executable).parent / "spark-submit",
             *("--master", master, "--conf", "spark.driver.host=127.0.0.1"),
             *("--conf", "spark.ui.enabled=false", "--conf", "spark.driver.bindAddress=127.0.0.1"),
             *("--conf", "spark.executor.memory=600m", "--driver-memory", "600m"),
-            *("--conf", "spark.pyspark.python=" + sys.executable),
             *(ROOT / "jobs" / "dedup.py", "--config", path),
             *("--set", f"lake={lake}", "--set", "engine.num_partitions=4"),
         ]
-        job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        job = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | home,
+        )
         try:
             wait(
                 lambda: job.poll() is not None or len(saved(lake)) >= 3, "the job to save its state"
@@ -253,6 +260,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same(signed, tmp_path: Path) ->
         finally:
             job.kill()
     assert job.returncode == 0, output
+    assert "Lost executor" in output, "the worker died too late to matter"
     wanted = expected(signed("signature").parent / "signature", "signature", from_first)
     assert verdicts(Lake(lake)) == wanted
     check_index(Lake(lake), wanted)
