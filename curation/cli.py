@@ -1,10 +1,11 @@
 """The `curation` command."""
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import pyarrow as pa
 import typer
@@ -25,8 +26,11 @@ from curation import __version__
 from curation.config import Config, load
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.stages import Unit
-from curation.errors import CurationError, TimeBudgetSpent
+from curation.errors import CurationError, InputInvalid, TimeBudgetSpent
 from curation.tokens.shards import Manifest
+
+if TYPE_CHECKING:
+    from curation.engine.query import Hit
 
 app = typer.Typer(
     help="Distributed data curation: from Common Crawl dumps to token shards, "
@@ -174,6 +178,57 @@ def why(
         for stage, decision in history.decisions:
             console.print(f"  [cyan]{stage}[/]: {escape(decision)}", soft_wrap=True)
         console.print()
+
+
+@app.command()
+def query(
+    lake: LakePath,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="A file of UTF-8 text, or - for standard input.")
+    ] = None,
+    url: Annotated[str, typer.Option("--url", help="A URL exactly as crawled.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Documents to show.")] = 10,
+    min_similarity: Annotated[
+        float, typer.Option("--min-similarity", min=0, max=1, help="Lowest share of equal slots.")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a document.")] = False,
+) -> None:
+    """Show which retained documents are near a text or a page, from the index alone.
+
+    Example: curation query out/demo/lake --text page.txt
+    """
+    from curation.engine import query as index
+
+    if (text is None) == (not url):
+        raise InputInvalid("name one of --text FILE and --url URL")
+    opened = Lake(lake)
+    if text is not None:
+        hits = index.query(
+            opened, index.read_text(text), limit=limit, min_similarity=min_similarity
+        )
+        _print_hits(hits, as_json)
+        return
+    for capture in index.query_url(opened, url, limit=limit, min_similarity=min_similarity):
+        if not as_json:
+            fate = f"removed for {capture.twin_id}" if capture.twin_id is not None else "retained"
+            console.print(f"[bold]{capture.doc_id}[/]  {escape(capture.dump)}  {fate}")
+        _print_hits(capture.hits, as_json)
+
+
+def _print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
+    if as_json:
+        for hit in hits:
+            sys.stdout.write(json.dumps(asdict(hit)) + "\n")
+        return
+    if not hits:
+        console.print("no retained document is near")
+    for hit in hits:
+        exact = "" if hit.jaccard is None else f"  Jaccard {hit.jaccard:.3f}"
+        console.print(
+            f"{hit.similarity:.3f}  {hit.kind:<9}  {hit.doc_id}  {escape(hit.dump)}{exact}\n"
+            f"       {escape(hit.url)}",
+            soft_wrap=True,
+        )
 
 
 @app.command()
