@@ -12,7 +12,8 @@ Summary of `deduplicate`, for one dump against those before it:
      `max_rounds` times: a document that is the lowest undecided one in all its buckets is retained;
      what is similar to it leaves.
   4. Until none is undecided: the lowest undecided documents go to one task, which runs the loop of
-     the oracle on them; what it retains removes similar ones from the rest.
+     the oracle on them; what it retains removes similar ones from the rest. A round follows each
+     time: in the buckets that are full now, none waits for a lower one any more.
   5. Every removed document finds its best retained twin among those lower than itself.
 Sound, because a document is decided only when every lower document in its buckets is decided.
 """
@@ -100,21 +101,24 @@ def deduplicate(
 
     # 3. and 4. Rounds, then solves of the lowest documents.
     num_rounds = num_solves = 0
+    solved = False
     while undecided := cluster.sum_by_block(state, UNDECIDED):
         bound = _prefix_bound(undecided, spec)
         is_last = bound > max(undecided) << BLOCK_BITS
-        if not is_last and num_rounds < spec.max_rounds:
+        if not is_last and (num_rounds < spec.max_rounds or solved):
+            solved = False
             num_rounds += 1
-            votes = cluster.exchange(steps.vote(), cluster.select(state, [UNDECIDED]))
+            votes = cluster.exchange(steps.vote(spec), state)
             decided = cluster.exchange(steps.elect(), votes)
         else:
+            solved = True
             num_solves += 1
             decided = _solve(cluster, spec, store, state, active, bound)
         decided = cluster.save(decided)
         removed: list[Rows] = []
         if not is_last:
-            waiting = cluster.map(steps.to_documents, cluster.select(state, [UNDECIDED]))
-            dressed = cluster.exchange(steps.dress(), active, waiting)
+            awake = cluster.exchange(steps.wake(spec), state, decided)
+            dressed = cluster.exchange(steps.dress(), active, awake)
             standing = cluster.select(state, [ENTERED])
             similar = cluster.exchange(steps.compare(spec), dressed, standing, decided)
             removed = [cluster.exchange(steps.spread(spec), shared, verify(similar))]

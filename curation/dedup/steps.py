@@ -410,15 +410,20 @@ def _enter(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
 # ---- 3. leader rounds --------------------------------------------------------------------------
 
 
-def vote() -> Step:
-    """UNDECIDED -> every bucket tells its documents whether they are the lowest there."""
-    return Step(_vote, carry=_carry_lowest)
+def vote(spec: LeaderSpec) -> Step:
+    """UNDECIDED + ENTERED -> every bucket tells its documents whether they are the lowest there.
+
+    In a full bucket all are: none will enter it any more, so nobody waits for a lower one.
+    """
+    return _step(_vote, spec, carry=_carry_lowest)
 
 
-def _vote(rows: pa.Table) -> pa.Table:
-    key, doc_id = column(rows, "to"), column(rows, "doc_id")
-    low = np.ones(len(key), np.bool_)
-    low[1:] = key[1:] != key[:-1]
+def _vote(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
+    view = _Buckets(rows)
+    key, doc_id = view.key, view.doc_id
+    low = view.num_entered >= spec.bucket_cap
+    low[:1] = True
+    low[1:] |= key[1:] != key[:-1]
     return pa.concat_tables(
         [
             messages(doc_id[low], VOTE_LOW, doc_id[low], other=key[low]),
@@ -428,7 +433,7 @@ def _vote(rows: pa.Table) -> pa.Table:
 
 
 def _carry_lowest(rows: pa.Table) -> pa.Table:
-    return rows.slice(0, 1)
+    return pa.concat_tables([of_kind(rows, ENTERED), of_kind(rows, UNDECIDED).slice(0, 1)])
 
 
 def elect() -> Step:
@@ -548,6 +553,25 @@ def to_documents(state: pa.Table) -> pa.Table:
     """Address messages of buckets to their documents; `other` is the bucket then."""
     rows = state.set_column(3, MESSAGE.field("other"), state["to"])
     return readdressed(rows, column(state, "doc_id"))
+
+
+def wake(spec: LeaderSpec) -> Step:
+    """State + LEADER + REMOVED -> UNDECIDED, to itself, where a lower new leader enters a bucket.
+
+    And of those leaders, so that both send their signature there.
+    """
+    return _step(_wake, spec, carry=partial(_carry_leaders, spec=spec))
+
+
+def _wake(rows: pa.Table, spec: LeaderSpec) -> pa.Table:
+    view = _Buckets(rows)
+    enters = view.enters(spec.bucket_cap)
+    names, first_at = np.unique(view.key[enters], return_index=True)
+    lowest = view.doc_id[enters][first_at]
+    place = find(names, view.key)
+    above = (place >= 0) & (view.doc_id > np.append(lowest, 0)[place])
+    awake = enters | (above & ~view.leader & ~view.removed)
+    return to_documents(view.undecided.filter(pa.array(awake)))
 
 
 def dress() -> Step:
