@@ -106,7 +106,8 @@ def run(
         typer.Option("--max-minutes", min=0, help="Stop between two slices after this time."),
     ] = None,
 ) -> None:
-    """Bring a lake up to date: ingest, fingerprint, dedup, annotate, filter, encode, report.
+    """Bring a lake up to date: ingest, fingerprint, dedup, lines, annotate, filter, encode,
+    report.
 
     Example: curation run jobs/conf/demo.toml --plan
     """

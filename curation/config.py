@@ -271,6 +271,31 @@ class DedupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LinesConfig:
+    """Which repeated lines and paragraphs are cut: notices, navigation, disclaimers."""
+
+    max_documents: int = setting(
+        0,
+        "retained documents, of the dump and the earlier ones in dedup's scope, that may share a "
+        "line or paragraph; one in more is cut everywhere; 0 cuts nothing",
+        low=0,
+        high=2**62,
+    )
+    min_words: int = setting(
+        3,
+        "words below which a line or paragraph is never cut: `}`, `return 0`, a bare name",
+        low=1,
+        high=1_000_000,
+    )
+    min_chars: int = setting(
+        100,
+        "characters that must be left of a document of which something was cut",
+        low=0,
+        high=1_000_000_000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """Which documents are good enough, from stored signals."""
 
@@ -346,6 +371,7 @@ class Config:
     remote: RemoteConfig = setting(RemoteConfig())
     fingerprint: FingerprintConfig = setting(FingerprintConfig())
     dedup: DedupConfig = setting(DedupConfig())
+    lines: LinesConfig = setting(LinesConfig())
     filter: FilterConfig = setting(FilterConfig())
     domains: tuple[DomainConfig, ...] = setting(())
     default_domain: str = setting("web", "domain of documents that no rule names")

@@ -59,6 +59,13 @@ FULL_BUCKETS = pa.schema(
     ]
 )
 
+LINE_COUNTS = pa.schema(
+    [
+        ("line_key", pa.int64()),  # of a line or paragraph
+        ("num_documents", pa.int64()),  # retained ones of the dump; two or more
+    ]
+)
+
 DUPLICATES = pa.schema(
     [
         ("doc_id", pa.int64()),
@@ -134,6 +141,7 @@ TABLES = {
     "retained_index": RETAINED_INDEX,
     "full_buckets": FULL_BUCKETS,
     "duplicates": DUPLICATES,
+    "line_counts": LINE_COUNTS,
     "signals": SIGNALS,
     "edits": EDITS,
     "kept": KEPT,

@@ -76,6 +76,7 @@ def configure_in(cut: Path) -> Callable[..., Config]:
         path.write_text(
             f'lake = "{lake}/lake"\nshards = "{lake}/shards"\nreport = "{lake}/report.html"\n'
             + "".join(tables)
+            + "[lines]\nmax_documents = 4\n"
             + '[[domains]]\nname = "chinese"\nlanguages = ["zh"]\n'
             + f'[encode]\ntokenizer = "{tokenizer}"\n'
             + "[release.demo]\nshares = { chinese = 0.5, web = 0.5 }\nsequence_length = 128\n"

@@ -176,7 +176,7 @@ def _fingerprint(
     signatures = np.zeros((num_texts, num_perm), np.uint32)
     num_shingles = np.zeros(num_texts, np.int32)
     for i in range(num_texts):
-        num_words = _hash_words(
+        num_words = hash_words(
             data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content[i]
         )
         if num_words == 0:
@@ -214,7 +214,7 @@ def _shingle_hashes(
     content = np.zeros(2, np.uint64)
     end = 0
     for i in range(num_texts):
-        num_words = _hash_words(data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content)
+        num_words = hash_words(data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content)
         if num_words > 0:
             n = min(ngram, num_words)
             found = np.empty(num_words - n + 1, np.uint64)
@@ -230,7 +230,7 @@ def _shingle_hashes(
 
 
 @njit(cache=True, nogil=True)
-def _hash_words(
+def hash_words(
     data: UInt8Array,
     start: int,
     end: int,

@@ -39,7 +39,7 @@ from curation.dedup.oracle import LeaderSpec
 from curation.engine.index import LakeStore, entries, open_store
 from curation.engine.lake import Lake, TableWriter
 from curation.engine.session import outcome_of, parquet
-from curation.engine.tasks import Context, Outcome, sorted_runs
+from curation.engine.tasks import Context, Outcome, sorted_runs, value_counts
 from curation.identity import FILE_BITS, MAX_FILES, RECORD_BITS
 from curation.schemas import (
     DUPLICATES,
@@ -301,8 +301,8 @@ def _write_duplicates(
                 )
                 outcome.rows["rejected"] += run.num_rows
                 outcome.num_bytes["removed"] += pc.sum(num_bytes).as_py()
-                outcome.count("duplicates", _value_counts(kinds))
-                outcome.count("twin_dumps", _value_counts(twin_dumps))
+                outcome.count("duplicates", value_counts(kinds))
+                outcome.count("twin_dumps", value_counts(twin_dumps))
     return outcome
 
 
@@ -369,10 +369,6 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, Iterator[p
     """Group rows that are sorted by their first column; one batch is held at a time."""
     for value, runs in itertools.groupby(sorted_runs(batches), key=lambda run: run[0]):
         yield value, (rows for _, rows in runs)
-
-
-def _value_counts(values: pa.Array) -> dict[str, int]:
-    return {row["values"]: row["counts"] for row in pc.value_counts(values).to_pylist()}
 
 
 @contextmanager

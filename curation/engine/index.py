@@ -40,7 +40,7 @@ class LakeStore:
         found = [RETAINED_INDEX.empty_table()]
         for number in own:
             path = paths[number].as_py()
-            found += self._matching("index", path, "band_key", keys, RETAINED_INDEX)
+            found += self._matching("retained_index", path, "band_key", keys, RETAINED_INDEX)
         return pa.concat_tables(found).sort_by("band_key")
 
     def file_of(self, doc_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -76,18 +76,8 @@ class LakeStore:
     def _matching(
         self, table: str, path: str, key: str, wanted: npt.NDArray[np.int64], schema: pa.Schema
     ) -> Iterator[pa.Table]:
-        """Yield the rows of a file, sorted by `key`, whose key is one of the ascending `wanted`."""
-        groups = _row_groups(path, key, tuple(schema.names))
-        some = np.searchsorted(wanted, groups.lows) < np.searchsorted(wanted, groups.highs, "right")
-        if not some.any():
-            return
-        self.meter.add({f"{table}_bytes_scanned": int(groups.num_bytes[some].sum())})
-        with pq.ParquetFile(path) as file:
-            for number in np.flatnonzero(some).tolist():
-                rows = file.read_row_group(number, columns=schema.names).cast(schema)
-                keys = rows[key].to_numpy()
-                place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
-                yield rows.filter(pa.array(wanted[place] == keys))
+        what = table.removeprefix("retained_")
+        return matching_rows(path, key, wanted, schema, self.meter, f"{what}_bytes_scanned")
 
 
 def open_store(
@@ -117,6 +107,32 @@ def open_store(
         writer.write_table(table)
     has_shingles = any(table == "shingles" for table, *_ in rows)
     return LakeStore(str(listing), bool(runs), has_shingles, meter)
+
+
+def matching_rows(
+    path: str,
+    key: str,
+    wanted: npt.NDArray[np.int64],
+    schema: pa.Schema,
+    meter: Meter | None = None,
+    name: str = "bytes_scanned",
+) -> Iterator[pa.Table]:
+    """Yield the rows of a file, sorted by `key`, whose key is one of the ascending `wanted`.
+
+    One row group after another, and only those that may hold one; `meter` gets their stored bytes.
+    """
+    groups = _row_groups(path, key, tuple(schema.names))
+    some = np.searchsorted(wanted, groups.lows) < np.searchsorted(wanted, groups.highs, "right")
+    if not some.any():
+        return
+    if meter is not None:
+        meter.add({name: int(groups.num_bytes[some].sum())})
+    with pq.ParquetFile(path) as file:
+        for number in np.flatnonzero(some).tolist():
+            rows = file.read_row_group(number, columns=schema.names).cast(schema)
+            keys = rows[key].to_numpy()
+            place = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+            yield rows.filter(pa.array(wanted[place] == keys))
 
 
 def entries(lake: Lake, stage: str, dumps: Sequence[str], table: str) -> list[FileEntry]:

@@ -423,6 +423,7 @@ STAGE_TABLES: dict[str, tuple[str, ...]] = {
     "ingest": ("documents",),
     "fingerprint": ("signatures", "shingles"),
     "dedup": ("duplicates", "retained_index", "full_buckets"),
+    "lines": ("line_counts",),
     "annotate": ("signals",),
     "filter": ("kept",),
     "encode": ("tokens",),

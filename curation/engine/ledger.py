@@ -11,7 +11,7 @@ from curation.engine.lake import Lake, RunRecord
 from curation.errors import NotFound
 from curation.identity import origin
 
-FUNNEL_STAGES = ("ingest", "dedup", "filter", "encode")
+FUNNEL_STAGES = ("ingest", "dedup", "lines", "filter", "encode")
 """The stages that documents can leave."""
 MAX_EXCERPT_CHARS = 60  # of the text of an edit: a line of a terminal
 
@@ -132,11 +132,16 @@ def _history(lake: Lake, doc_id: int) -> History:
         decisions.append(("dedup", _duplicate(lake, twin)))
     if documents and not rows("duplicates") and lake.records("dedup", dump):
         decisions.append(("dedup", f"retained; {_num_removed(lake, doc_id)} name it as their twin"))
-    for reject in rejects:
-        if reject["stage"] == "filter":
-            decisions.append(("filter", _rejection(reject)))
+    all_edits = sorted(rows("edits"), key=lambda edit: int(edit["start"]))
+    decisions += [
+        ("lines", _edit(edit, documents[0]["text"]))
+        for edit in all_edits
+        if edit["stage"] == "lines"
+    ]
+    for stage in ("lines", "filter"):
+        decisions += [(stage, _rejection(row)) for row in rejects if row["stage"] == stage]
     for kept in rows("kept"):
-        edits = sorted(rows("edits"), key=lambda edit: int(edit["start"]))
+        edits = [edit for edit in all_edits if edit["stage"] == "filter"]
         cut = sum(edit["end"] - edit["start"] for edit in edits)
         decisions.append(
             (

@@ -45,6 +45,7 @@ COLORS = {
     "kept": "#2a9d6f",
     "ingest": "#8a8f98",
     "dedup": "#3b7dd8",
+    "lines": "#1aa3a3",
     "filter": "#d98e04",
     "encode": "#b05cc6",
     "muted": "#7b8089",
@@ -55,6 +56,7 @@ FATES = {
     "kept": "kept",
     "ingest": "rejected at ingest",
     "dedup": "duplicate",
+    "lines": "too short without repeated lines",
     "filter": "rejected by filter",
     "encode": "rejected at encode",
 }

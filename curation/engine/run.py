@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.config import Config
 from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord
@@ -220,6 +221,18 @@ def _execute(
         from curation.engine.dedup import deduplicate
 
         return deduplicate(session, lake, context, dumps_in_scope(config, unit.dump))
+    if unit.stage.name == "lines":
+        from curation.engine.lines import cut_lines
+
+        if config.lines.max_documents == 0:
+            return _unchanged(lake, unit)
+        slices = sorted(n.split("/")[2] for n in unit.inputs if n.startswith("ingest/"))
+        files = [
+            (slice, part)
+            for slice in slices
+            for part in parts_of(lake, list(unit.inputs), "documents", slice)
+        ]
+        return cut_lines(session, lake, context, files, dumps_in_scope(config, unit.dump))
     if unit.stage.name == "ingest":
         rows = _records(session, config, lake, unit)
         worker = partial(_on_worker_records, context=context)
@@ -231,6 +244,15 @@ def _execute(
         rows = session.range(0, len(parts), 1, numPartitions=len(parts))
         worker = partial(_on_worker_parts, parts=parts, context=context)
     return outcome_of(rows, worker)
+
+
+def _unchanged(lake: Lake, unit: Unit) -> Outcome:
+    """Return what a stage does that lets everything pass."""
+    rows, num_bytes = _expected(lake, unit)
+    outcome = Outcome()
+    outcome.rows.update({"in": rows or 0, "kept": rows or 0})
+    outcome.num_bytes.update({"in": num_bytes or 0, "kept": num_bytes or 0})
+    return outcome
 
 
 def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) -> "DataFrame":
@@ -264,10 +286,10 @@ def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[
     tables: dict[str, list[FileEntry]] = {}
     for name in inputs:
         record = lake.record(*name.split("/"))
-        if record is None:
+        if record is None or record.slice not in (slice, WHOLE_DUMP):
             continue
         for entry in record.files:
-            if record.slice != WHOLE_DUMP or f"/slice={slice}/" in entry.path:
+            if f"/slice={slice}/" in entry.path:
                 tables.setdefault(entry.table, []).append(entry)
     parts = []
     for number, entry in enumerate(tables.get(guide, ())):
@@ -339,17 +361,22 @@ def _expected(lake: Lake, unit: Unit) -> tuple[int | None, int | None]:
     """Return the rows and bytes that must come in: what the stages before have kept."""
     if unit.stage.name == "ingest":
         return None, None
-    before = {"fingerprint": "ingest", "dedup": "fingerprint", "annotate": "ingest"}
-    before |= {"filter": "annotate", "encode": "filter"}
+    before = {"fingerprint": "ingest", "dedup": "fingerprint", "lines": "dedup"}
+    before |= {"annotate": "ingest", "filter": "annotate", "encode": "filter"}
     source = before[unit.stage.name]
     slices = [n.split("/")[2] for n in unit.inputs if n.startswith(f"{source}/{unit.dump}/")]
     records = [lake.record(source, unit.dump, slice) for slice in slices]
     rows = sum(record.rows["kept"] for record in records if record)
     num_bytes = sum(record.num_bytes["kept"] for record in records if record)
     if unit.stage.name == "annotate":
-        gone = lake.table("duplicates", dump=unit.dump, slice=unit.slice).to_table(["num_bytes"])
-        rows -= gone.num_rows
-        num_bytes -= sum(gone["num_bytes"].to_pylist())
+        place = {"dump": unit.dump, "slice": unit.slice}
+        for table, stage in (("duplicates", None), ("rejects", "lines")):
+            gone = lake.table(table, **place, stage=stage)
+            sizes = gone.to_table(["num_bytes"])["num_bytes"]
+            rows -= len(sizes)
+            num_bytes -= pc.sum(sizes).as_py() or 0
+        cuts = lake.table("edits", **place, stage="lines").to_table(["start", "end"])
+        num_bytes -= pc.sum(pc.subtract(cuts["end"], cuts["start"])).as_py() or 0
     return rows, num_bytes
 
 

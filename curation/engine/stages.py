@@ -107,6 +107,12 @@ def _dedup_settings(config: Config) -> Mapping[str, Any]:
     return settings
 
 
+def _lines_settings(config: Config) -> Mapping[str, Any]:
+    if config.lines.max_documents == 0:
+        return {"max_documents": 0}
+    return {**asdict(config.lines), "format": minhash.FORMAT_VERSION}
+
+
 def _filter_settings(config: Config) -> Mapping[str, Any]:
     return {
         "profiles": config.filter.profiles,
@@ -152,18 +158,26 @@ STAGES: dict[str, Stage] = {
             help="signatures to duplicates, each with its retained twin",
         ),
         Stage(
-            "annotate",
-            version=2,
-            whole_dump=False,
+            "lines",
+            version=1,
+            whole_dump=True,
             reads=("ingest", "dedup"),
+            settings=_lines_settings,
+            help="repeated lines and paragraphs of retained documents are cut",
+        ),
+        Stage(
+            "annotate",
+            version=3,
+            whole_dump=False,
+            reads=("ingest", "dedup", "lines"),
             settings=lambda config: {},
             help="retained documents to quality signals",
         ),
         Stage(
             "filter",
-            version=3,
+            version=4,
             whole_dump=False,
-            reads=("ingest", "annotate"),
+            reads=("ingest", "lines", "annotate"),
             settings=_filter_settings,
             artifacts=lambda config: config.filter.takedown,
             packages=lambda config: ["idna"] if config.filter.takedown else [],
@@ -171,9 +185,9 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "encode",
-            version=1,
+            version=2,
             whole_dump=False,
-            reads=("ingest", "filter"),
+            reads=("ingest", "lines", "filter"),
             settings=lambda config: {},
             artifacts=lambda config: [config.encode.tokenizer],
             packages=lambda config: ["tokenizers"],
@@ -354,7 +368,7 @@ class _Planner:
             slices = [slice] if not (stage.whole_dump or source.whole_dump) else None
             for part in slices or self.slices(source, dump):
                 units.append(self.unit(source, dump, part))
-        if stage.name == "dedup":
+        if stage.name in ("dedup", "lines"):
             for earlier in dumps_in_scope(self.config, dump):
                 units.append(self.unit(stage, earlier, WHOLE_DUMP))
         return units

@@ -30,7 +30,7 @@ from curation.quality import edits as quality_edits
 from curation.quality import rules as quality_rules
 from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
 from curation.remix import domains
-from curation.schemas import DOCUMENTS, REJECTS, SPAN, TABLES
+from curation.schemas import DOCUMENTS, EDITS, REJECTS, SPAN, TABLES
 from curation.tokens import tokenizer as tokenizers
 
 OUTCOME_DDL = "outcome string"
@@ -139,7 +139,7 @@ def ingest_records(
     blocklists = models.url_lists(
         settings.lists(), context.artifacts, settings.public_suffix_list, settings.min_soft_words
     )
-    writers: _Writers | None = None
+    writers: Writers | None = None
     for records in batches:
         if records.num_rows == 0:
             continue
@@ -156,17 +156,17 @@ def ingest_records(
             continue
         if writers is None:
             ordinal = records["file_ordinal"][0].as_py()
-            writers = _Writers(context, f"{ordinal:07d}", task_id, ("documents", "rejects"))
+            writers = Writers(context, f"{ordinal:07d}", task_id, ("documents", "rejects"))
         documents, rejects = _ingest_batch(records, context, blocklists, language_models)
         writers.write("documents", documents)
         writers.write("rejects", rejects)
-        outcome.count("records", _value_counts(records["record_type"]))
+        outcome.count("records", value_counts(records["record_type"]))
         outcome.rows["in"] += records.num_rows
         removed = pc.sum(rejects["num_bytes"]).as_py() or 0
         kept = pc.sum(documents["num_bytes"]).as_py() or 0
         outcome.num_bytes.update({"in": kept + removed, "kept": kept, "removed": removed})
-        _count_rejects(outcome, rejects)
-        outcome.count("languages", _value_counts(documents["lang"]))
+        count_rejects(outcome, rejects)
+        outcome.count("languages", value_counts(documents["lang"]))
     if writers is not None:
         writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "documents")
@@ -390,8 +390,8 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
     spec = MinHashSpec(settings.bands, settings.rows, settings.ngram, settings.seed)
     keeps_shingles = context.config.dedup.verify == "exact"
     tables = ("signatures", "shingles") if keeps_shingles else ("signatures",)
-    writers = _Writers(context, f"{part.number:05d}", task_id, tables)
-    for rows in _scan(
+    writers = Writers(context, f"{part.number:05d}", task_id, tables)
+    for rows in scan(
         part,
         "documents",
         ["doc_id", "text", "num_bytes"],
@@ -428,26 +428,33 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
 
 
 def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
-    """Measure every retained document of a file."""
+    """Measure the edited text of every document of a file that is still there."""
     outcome = Outcome()
-    writers = _Writers(context, f"{part.number:05d}", task_id, ("signals",))
-    duplicates = _read_between(part, "documents", "duplicates", ["doc_id"], context.lake)["doc_id"]
-    for rows in _scan(
+    writers = Writers(context, f"{part.number:05d}", task_id, ("signals",))
+    gone = pa.concat_tables(
+        read_between(part, "documents", table, ["doc_id"], context.lake)
+        for table in ("duplicates", "rejects")
+    )["doc_id"]
+    edits = read_between(part, "documents", "edits", EDITS.names, context.lake)
+    for rows in scan(
         part,
         "documents",
-        ["doc_id", "lang", "text", "num_bytes"],
+        ["doc_id", "lang", "text"],
         context.lake,
         context.config.engine.batch_rows,
     ):
-        rows = rows.filter(pc.invert(pc.is_in(rows["doc_id"], duplicates)))
+        rows = rows.filter(pc.invert(pc.is_in(rows["doc_id"], gone)))
         if rows.num_rows == 0:
             continue
-        measured = signals(rows["text"].combine_chunks(), rows["lang"].combine_chunks())
+        text = quality_edits.apply_edits(
+            rows["text"].combine_chunks(), edits_of(rows["doc_id"], edits)
+        )
+        measured = signals(text, rows["lang"].combine_chunks())
         columns = {name: measured.field(name) for name in SIGNALS_SCHEMA.names}
         writers.write(
             "signals", pa.table({"doc_id": rows["doc_id"], "lang": rows["lang"], **columns})
         )
-        size = pc.sum(rows["num_bytes"]).as_py()
+        size = pc.sum(pc.binary_length(text)).as_py()
         outcome.rows["in"] += rows.num_rows
         outcome.num_bytes.update({"in": size, "kept": size})
     writers.close(outcome)
@@ -467,17 +474,21 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
     domain_rules = [
         domains.DomainRule(domain.name, domain.hosts, domain.languages) for domain in config.domains
     ]
-    writers = _Writers(context, f"{part.number:05d}", task_id, ("kept", "rejects", "edits"))
-    pages = _read_between(
+    writers = Writers(context, f"{part.number:05d}", task_id, ("kept", "rejects", "edits"))
+    pages = read_between(
         part,
         "signals",
         "documents",
         ["doc_id", "url", "host", "archive", "offset", "num_bytes"],
         context.lake,
     )
-    for measured in _scan(part, "signals", None, context.lake, config.engine.batch_rows):
+    edits = read_between(part, "signals", "edits", EDITS.names, context.lake)
+    for measured in scan(part, "signals", None, context.lake, config.engine.batch_rows):
         place = pc.index_in(measured["doc_id"], pages["doc_id"])
         rows = pages.take(place.combine_chunks())
+        earlier = edits_of(rows["doc_id"], edits)  # the signals are those of the edited text
+        num_bytes = pc.subtract(rows["num_bytes"], quality_edits.num_bytes_removed(earlier))
+        rows = rows.set_column(rows.column_names.index("num_bytes"), "num_bytes", num_bytes)
         lang = measured["lang"].combine_chunks()
         batch = measured.combine_chunks().to_batches()[0]
         blocked = urls.blocked(rows["url"].combine_chunks(), takedown)
@@ -498,7 +509,9 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         stays = pc.invert(gone)
         kept_rows = rows.filter(stays)
         kept_signals = measured.filter(stays)
-        cuts = _cuts(kept_signals, config.filter.cut_lines)
+        cuts = quality_edits.to_stored(
+            _cuts(kept_signals, config.filter.cut_lines), earlier.filter(stays)
+        )
         num_cut = _cut(kept_signals, "bytes", config.filter.cut_lines)
         kept = pa.table(
             {
@@ -523,8 +536,8 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         size_kept = pc.sum(kept["num_bytes"]).as_py() or 0
         removed = (pc.sum(rejected["num_bytes"]).as_py() or 0) + (pc.sum(num_cut).as_py() or 0)
         outcome.num_bytes.update({"in": size, "kept": size_kept, "removed": removed})
-        _count_rejects(outcome, rejected)
-        outcome.count("domains", _value_counts(kept["domain"]))
+        count_rejects(outcome, rejected)
+        outcome.count("domains", value_counts(kept["domain"]))
     writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "kept")
     outcome.rows["rejected"] = sum(f.rows for f in outcome.files if f.table == "rejects")
@@ -576,7 +589,7 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
     outcome = Outcome()
     path = context.config.encode.tokenizer
     encoder = tokenizers.load_once(path, context.artifacts[path])
-    writers = _Writers(context, f"{part.number:05d}", task_id, ("tokens",))
+    writers = Writers(context, f"{part.number:05d}", task_id, ("tokens",))
     for rows in edited_documents(part, context.lake, context.config.engine.batch_rows):
         text = rows["text"].combine_chunks()
         input_ids = tokenizers.encode(text, encoder)
@@ -604,21 +617,19 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
 
 def edited_documents(part: Part, lake: str, batch_rows: int) -> Iterator[pa.Table]:
     """Yield doc_id, domain, num_bytes and the edited text of the kept documents of a part."""
-    kept = _read_between(part, "documents", "kept", ["doc_id", "domain", "num_bytes"], lake)
-    edits = _read_between(
-        part, "documents", "edits", ["doc_id", "start", "end", "replacement"], lake
-    )
-    for rows in _scan(part, "documents", ["doc_id", "text"], lake, batch_rows):
+    kept = read_between(part, "documents", "kept", ["doc_id", "domain", "num_bytes"], lake)
+    edits = read_between(part, "documents", "edits", EDITS.names, lake)
+    for rows in scan(part, "documents", ["doc_id", "text"], lake, batch_rows):
         rows = rows.filter(pc.is_in(rows["doc_id"], kept["doc_id"]))
         if rows.num_rows == 0:
             continue
         kept_rows = kept.take(pc.index_in(rows["doc_id"], kept["doc_id"]).combine_chunks())
         text = rows["text"].combine_chunks()
-        edited = quality_edits.apply_edits(text, _edits_of(rows["doc_id"], edits))
+        edited = quality_edits.apply_edits(text, edits_of(rows["doc_id"], edits))
         yield kept_rows.append_column("text", edited)
 
 
-def _edits_of(doc_id: pa.ChunkedArray, edits: pa.Table) -> pa.Array:
+def edits_of(doc_id: pa.ChunkedArray, edits: pa.Table) -> pa.Array:
     """Return the edits of each document as a list, ascending by start."""
     edits = edits.filter(pc.is_in(edits["doc_id"], doc_id))
     edits = edits.sort_by([("doc_id", "ascending"), ("start", "ascending")])
@@ -639,7 +650,7 @@ def _edits_of(doc_id: pa.ChunkedArray, edits: pa.Table) -> pa.Array:
 # ---- reading and writing -----------------------------------------------------------------------
 
 
-class _Writers:
+class Writers:
     """The output files of one task, one a table."""
 
     def __init__(self, context: Context, part: str, task_id: str, tables: Sequence[str]) -> None:
@@ -659,7 +670,7 @@ class _Writers:
         outcome.files += [entry for entry in entries if entry is not None]
 
 
-def _scan(
+def scan(
     part: Part, table: str, columns: Sequence[str] | None, lake: str, batch_rows: int
 ) -> Iterator[pa.Table]:
     """Read the files of a table in order, some rows at a time."""
@@ -669,9 +680,7 @@ def _scan(
                 yield pa.Table.from_batches([batch])
 
 
-def _read_between(
-    part: Part, guide: str, table: str, columns: Sequence[str], lake: str
-) -> pa.Table:
+def read_between(part: Part, guide: str, table: str, columns: Sequence[str], lake: str) -> pa.Table:
     """Read the rows of a table whose doc_id lies in the range of the guide's files."""
     empty = pa.schema([TABLES[table].field(name) for name in columns]).empty_table()
     ranges = [entry.id_range() for entry in part.files.get(guide, ())]
@@ -703,11 +712,11 @@ def sorted_runs(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Rec
                 yield int(values[start]), batch.slice(start, stop - start)
 
 
-def _count_rejects(outcome: Outcome, rejected: pa.Table) -> None:
-    outcome.count("rejects", _value_counts(rejected["rule"]))
+def count_rejects(outcome: Outcome, rejected: pa.Table) -> None:
+    outcome.count("rejects", value_counts(rejected["rule"]))
 
 
-def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+def value_counts(column: pa.ChunkedArray) -> dict[str, int]:
     counts = pc.value_counts(column)
     return {row["values"]: row["counts"] for row in counts.to_pylist()}
 

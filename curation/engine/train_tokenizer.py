@@ -32,7 +32,7 @@ def train(config: Config, dumps: Sequence[str], to: Path, vocabulary: int) -> di
 
 def _texts(lake: Lake, slices: Sequence[tuple[str, str]], batch_rows: int) -> Iterator[list[str]]:
     for dump, slice in slices:
-        inputs = [f"ingest/{dump}/{slice}", f"filter/{dump}/{slice}"]
+        inputs = [f"ingest/{dump}/{slice}", f"lines/{dump}/all", f"filter/{dump}/{slice}"]
         for part in parts_of(lake, inputs, "documents", slice):
             for rows in edited_documents(part, str(lake.path), batch_rows):
                 yield rows["text"].to_pylist()

@@ -64,6 +64,29 @@ def num_bytes_removed(edits: pa.Array) -> pa.Int64Array:
     return pa.array(total[ends[1:]] - total[ends[:-1]])
 
 
+def to_stored(spans: pa.Array, edits: pa.Array) -> pa.ListArray:
+    """Return spans of edited texts as spans of the stored texts, split around the edits.
+
+    `spans` is a list of (start, end) a text, ascending and disjoint; `edits`, EDITS_TYPE, made the
+    edited texts. With the spans as further edits, one application does what two would; but a
+    replacement inside a span stays, since an edit is never taken back. Cost: O(spans + edits).
+    """
+    inner = spans.flatten()
+    lengths = np.asarray(pc.list_value_length(spans).fill_null(0), dtype=np.int64)
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    starts, stops = (
+        np.asarray(pc.struct_field(inner, name), dtype=np.int64) for name in ("start", "end")
+    )
+    edit_ends, edit_starts, edit_stops, _, replacement_offsets = _spans(edits)
+    new_ends, new_starts, new_stops = _to_stored(
+        ends, starts, stops, edit_ends, edit_starts, edit_stops, np.diff(replacement_offsets)
+    )
+    pieces = pa.StructArray.from_arrays(
+        [pa.array(new_starts, pa.int32()), pa.array(new_stops, pa.int32())], names=["start", "end"]
+    )
+    return pa.ListArray.from_arrays(pa.array(new_ends.astype(np.int32)), pieces)
+
+
 def _spans(
     edits: pa.Array,
 ) -> tuple[Int64Array, Int64Array, Int64Array, UInt8Array, Int64Array]:
@@ -132,6 +155,43 @@ def _apply(
             read = offsets[i] + stops[k]
         _copy(data, read, offsets[i + 1], edited, at)
     return edited, edited_offsets
+
+
+@njit(cache=True, nogil=True)
+def _to_stored(
+    ends: Int64Array,
+    starts: Int64Array,
+    stops: Int64Array,
+    edit_ends: Int64Array,
+    edit_starts: Int64Array,
+    edit_stops: Int64Array,
+    replacement_sizes: Int64Array,
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    room = len(starts) + len(edit_starts)  # every edit splits at most one span
+    new_starts, new_stops = np.empty(room, np.int64), np.empty(room, np.int64)
+    new_ends = np.zeros(len(ends), np.int64)
+    found = 0
+    for i in range(len(ends) - 1):
+        k, last = edit_ends[i], edit_ends[i + 1]
+        stored, edited = 0, 0  # where the text between two edits begins, in both
+        for span in range(ends[i], ends[i + 1]):
+            at = starts[span]
+            while at < stops[span]:
+                # the next edit begins here in the edited text; after the last there is none
+                border = edited + edit_starts[k] - stored if k < last else stops[span]
+                stop = min(border, stops[span])
+                if at < stop:
+                    new_starts[found] = stored + at - edited
+                    new_stops[found] = stored + stop - edited
+                    found += 1
+                    at = stop
+                if k < last and stops[span] > border:
+                    edited = border + replacement_sizes[k]
+                    stored = edit_stops[k]
+                    at = max(at, edited)
+                    k += 1
+        new_ends[i + 1] = found
+    return new_ends, new_starts[:found], new_stops[:found]
 
 
 @njit(cache=True, nogil=True)

@@ -68,8 +68,9 @@ def test_a_million_documents_cost_four_times_a_quarter(tmp_path: Path, kind: str
     for what in ("rows_shuffled", "bytes_shuffled"):
         # the template's later documents wait for the solves of the lower ones
         assert whole.leader[what] <= 4.4 * quarter.leader[what], what
-    assert whole.facts["python_bytes"] <= 1.3 * quarter.facts["python_bytes"]
-    assert whole.facts["python_bytes"] < 3e9
+    # of the largest Python process; what an allocator keeps varies
+    assert whole.facts["python_bytes"] <= 1.5 * quarter.facts["python_bytes"]
+    assert whole.facts["python_bytes"] < 2e9
 
 
 def check_identical(worked: Worked, num_documents: int) -> None:

@@ -21,6 +21,7 @@ FOLDERS = {
     "ingest": "documents",
     "fingerprint": "signatures",
     "dedup": "_work",
+    "lines": "line_counts",
     "annotate": "signals",
     "filter": "kept",
     "encode": "tokens",

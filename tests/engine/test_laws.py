@@ -1,5 +1,6 @@
 """Laws 1, 2, 3 and 5 on a cut of the demo, in Spark."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -54,10 +55,12 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
         documents = table("documents").sort_by("doc_id")
         duplicates, kept = table("duplicates"), table("kept").sort_by("doc_id")
         cut_lines = table("edits")
+        repeated, noticed = table("edits", "lines"), table("edits", "filter")
         text_bytes = pc.binary_length(documents["text"]).to_numpy()
         left = {
             "ingest": table("rejects", "ingest"),
             "dedup": duplicates,
+            "lines": table("rejects", "lines"),
             "filter": table("rejects", "filter"),
         }
         flow = {  # stage -> what came in, what stayed
@@ -70,8 +73,9 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
                     pc.invert(pc.is_in(documents["doc_id"], duplicates["doc_id"])),
                 ),
             ),
+            "lines": (documents.num_rows - duplicates.num_rows, table("signals")["doc_id"]),
             "annotate": (
-                documents.num_rows - duplicates.num_rows,
+                documents.num_rows - duplicates.num_rows - left["lines"].num_rows,
                 table("signals")["doc_id"],
             ),
             "filter": (table("signals").num_rows, kept["doc_id"]),
@@ -95,13 +99,19 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
         # bytes: of the text itself, not of the column that claims them
         size = dict(zip(documents["doc_id"].to_pylist(), text_bytes.tolist(), strict=True))
         assert documents["num_bytes"].to_pylist() == list(size.values())
-        num_cut = pc.sum(pc.subtract(cut_lines["end"], cut_lines["start"])).as_py() or 0
+        num_cut = Counter({i: 0 for i in size})  # by document, of repeated lines
+        for edit in repeated.to_pylist():
+            num_cut[edit["doc_id"]] += edit["end"] - edit["start"]
+        num_noticed = pc.sum(pc.subtract(noticed["end"], noticed["start"])).as_py() or 0
         num_removed = {
             "dedup": sum(size[i] for i in duplicates["doc_id"].to_pylist()),
-            "filter": num_cut + sum(size[i] for i in left["filter"]["doc_id"].to_pylist()),
+            "lines": num_cut.total() + sum(size[i] for i in left["lines"]["doc_id"].to_pylist()),
+            "filter": num_noticed
+            + sum(size[i] - num_cut[i] for i in left["filter"]["doc_id"].to_pylist()),
         }
+        assert repeated.num_rows > 0, "no line is repeated"
         num_bytes = sum(size.values())
-        for stage in ("fingerprint", "dedup", "annotate", "filter", "encode"):
+        for stage in ("fingerprint", "dedup", "lines", "annotate", "filter", "encode"):
             removed = num_removed.get(stage, 0)
             assert dict(records[stage].num_bytes) == {
                 "in": num_bytes,
@@ -226,7 +236,7 @@ def test_dumps_one_by_one_give_what_all_at_once_give(configure, undisturbed, row
         lake = run(config)
         now = attempts_of(lake)
         assert attempts.items() <= now.items(), "a committed stage was done again"
-        assert len(now) == 6 * num_dumps
+        assert len(now) == 7 * num_dumps
         attempts = now
     expected = undisturbed(4)
     assert rows_of(lake) == rows_of(expected.lake)

@@ -20,11 +20,12 @@ from curation.engine.lake import Lake, RunRecord
 from curation.engine.stages import STAGES, Unit, digest, dumps_in_scope, plan
 from curation.errors import ArtifactChanged, ConfigError
 
-ORDER = ["ingest", "fingerprint", "dedup", "annotate", "filter", "encode"]
+ORDER = ["ingest", "fingerprint", "dedup", "lines", "annotate", "filter", "encode"]
 FOLLOWING = {  # a stage and everything after it in the flow of the data
     "ingest": set(ORDER),
-    "fingerprint": {"fingerprint", "dedup", "annotate", "filter", "encode"},
-    "dedup": {"dedup", "annotate", "filter", "encode"},
+    "fingerprint": {"fingerprint", "dedup", "lines", "annotate", "filter", "encode"},
+    "dedup": {"dedup", "lines", "annotate", "filter", "encode"},
+    "lines": {"lines", "annotate", "filter", "encode"},
     "annotate": {"annotate", "filter", "encode"},
     "filter": {"filter", "encode"},
     "encode": {"encode"},
@@ -78,6 +79,9 @@ CHANGES = {
     "dedup.index_ranges": ("4", "dedup"),
     "dedup.max_rounds": ("0", ""),
     "dedup.prefix_documents": ("10", ""),
+    "lines.max_documents": ("9", "lines"),
+    "lines.min_words": ("2", ""),  # while nothing is cut
+    "lines.min_chars": ("7", ""),
     "filter.profiles": ('["gopher"]', "filter"),
     "filter.rules": ("{ gopher_min_words = 10 }", "filter"),
     "filter.cut_lines": ("false", "filter"),
@@ -135,7 +139,7 @@ def units(stage_names: set[str], dumps: str = "AB") -> set[tuple[str, str, str]]
         (stage, dump, slice)
         for stage in stage_names
         for dump in dumps
-        for slice in (["all"] if stage == "dedup" else ["0000", "0001"])
+        for slice in (["all"] if stage in ("dedup", "lines") else ["0000", "0001"])
     }
 
 
@@ -336,6 +340,14 @@ def test_a_new_version_of_a_stage_runs_it_again_and_what_follows(
     assert changed(before, keys(configure())) == units(FOLLOWING[name])
 
 
+@pytest.mark.parametrize("setting", ["lines.min_words=2", "lines.min_chars=7"])
+def test_how_lines_are_cut_counts_where_they_are(
+    configure: Callable[..., Config], setting: str
+) -> None:
+    on = "lines.max_documents=9"
+    assert changed(keys(configure(on)), keys(configure(on, setting))) == units(FOLLOWING["lines"])
+
+
 def test_a_new_format_of_signatures_is_another_fingerprint(
     configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,7 +422,7 @@ def test_units_run_dump_after_dump_and_stage_after_stage(configure: Callable[...
         f"{stage}/{dump}/{slice}"
         for dump in "AB"
         for stage in ORDER
-        for slice in (["all"] if stage == "dedup" else slices)
+        for slice in (["all"] if stage in ("dedup", "lines") else slices)
     ]
 
 
@@ -428,12 +440,13 @@ def test_inputs_are_the_units_that_are_read_and_come_before(
         "fingerprint/B/0000": {"ingest/B/0000"},
         "fingerprint/B/0001": {"ingest/B/0001"},
         "dedup/B/all": {"fingerprint/B/0000", "fingerprint/B/0001", "dedup/A/all"},
-        "annotate/B/0000": {"ingest/B/0000", "dedup/B/all"},
-        "annotate/B/0001": {"ingest/B/0001", "dedup/B/all"},
-        "filter/B/0000": {"ingest/B/0000", "annotate/B/0000"},
-        "filter/B/0001": {"ingest/B/0001", "annotate/B/0001"},
-        "encode/B/0000": {"ingest/B/0000", "filter/B/0000"},
-        "encode/B/0001": {"ingest/B/0001", "filter/B/0001"},
+        "lines/B/all": {"ingest/B/0000", "ingest/B/0001", "dedup/B/all", "lines/A/all"},
+        "annotate/B/0000": {"ingest/B/0000", "dedup/B/all", "lines/B/all"},
+        "annotate/B/0001": {"ingest/B/0001", "dedup/B/all", "lines/B/all"},
+        "filter/B/0000": {"ingest/B/0000", "lines/B/all", "annotate/B/0000"},
+        "filter/B/0001": {"ingest/B/0001", "lines/B/all", "annotate/B/0001"},
+        "encode/B/0000": {"ingest/B/0000", "lines/B/all", "filter/B/0000"},
+        "encode/B/0001": {"ingest/B/0001", "lines/B/all", "filter/B/0001"},
     }
     assert set(by_name["dedup/C/all"].inputs) == {
         "fingerprint/C/0000",
@@ -447,6 +460,7 @@ def test_a_part_of_the_plan_has_the_keys_of_the_whole(configure: Callable[..., C
     part = plan(config, None, dumps=["B"], first="dedup", last="filter")
     assert [unit.name for unit in part] == [
         "dedup/B/all",
+        "lines/B/all",
         *(f"{stage}/B/000{i}" for stage in ("annotate", "filter") for i in (0, 1)),
     ]
     whole = keys(config)

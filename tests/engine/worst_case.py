@@ -133,7 +133,7 @@ class PeakMemory:
         self._thread.start()
 
     def highest(self, name: str) -> int:
-        """Return the highest sum over the processes of a name seen so far, in bytes."""
+        """Return the most that one process of a name has held so far, in bytes."""
         return self._highest.get(name, 0)
 
     def _watch(self) -> None:
@@ -149,7 +149,7 @@ class PeakMemory:
                     continue
                 name = "java" if fields["Name"] == "java" else "python"
                 size = int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
-                now[name] = now.get(name, 0) + size
+                now[name] = max(now.get(name, 0), size)
             for name, size in now.items():
                 self._highest[name] = max(self._highest.get(name, 0), size)
             time.sleep(0.5)

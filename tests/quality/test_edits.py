@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import LakeCorrupt
-from curation.quality.edits import EDITS_TYPE, apply_edits, num_bytes_removed
+from curation.quality.edits import EDITS_TYPE, apply_edits, num_bytes_removed, to_stored
+from curation.schemas import SPAN
 
 Span = tuple[int, int, str | None]
 TEXTS = st.text(st.sampled_from("ab \né文\U00020000"), max_size=12)
@@ -106,3 +107,43 @@ def test_invalid_spans_are_refused(text: str | None, spans: list[Span]) -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="2 texts, but 1 lists"):
         apply_edits(pa.array(["a", "b"]), as_edits([[]]))
+
+
+@given(data=st.data())
+def test_spans_of_an_edited_text_become_edits_of_the_stored_one(data: st.DataObject) -> None:
+    """Both at once give what one after the other does, for cuts."""
+    texts = data.draw(st.lists(st.text(alphabet="aé数\n", max_size=12), max_size=4))
+
+    def spans(values: list[str]) -> list[list[dict[str, int]]]:
+        found = []
+        for text in values:
+            cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+            cuts = cuts[: len(cuts) // 2 * 2]
+            places = [len(text[:at].encode()) for at in cuts]
+            found.append(
+                [
+                    {"start": begin, "end": end}
+                    for begin, end in zip(places[::2], places[1::2], strict=True)
+                ]
+            )
+        return found
+
+    def as_edits(rows: list[list[dict[str, int]]]) -> pa.Array:
+        return pa.array([[{**s, "replacement": ""} for s in row] for row in rows], EDITS_TYPE)
+
+    stored = pa.array(texts, pa.string())
+    first = spans(texts)
+    edited = apply_edits(stored, as_edits(first))
+    second = spans(edited.to_pylist())
+    mapped = to_stored(pa.array(second, pa.list_(SPAN)), as_edits(first)).to_pylist()
+    both = [
+        sorted([*one, *two], key=lambda s: (s["start"], s["end"]))
+        for one, two in zip(first, mapped, strict=True)
+    ]
+    assert apply_edits(stored, as_edits(both)).equals(apply_edits(edited, as_edits(second)))
+
+
+def test_a_replacement_inside_a_span_stays() -> None:
+    edits = pa.array([[{"start": 2, "end": 4, "replacement": "XYZ"}]], EDITS_TYPE)
+    spans = pa.array([[{"start": 1, "end": 6}]], pa.list_(SPAN))  # of "abXYZef"
+    assert to_stored(spans, edits).to_pylist() == [[{"start": 1, "end": 2}, {"start": 4, "end": 5}]]
