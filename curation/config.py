@@ -260,6 +260,23 @@ class DedupConfig:
     index_ranges: int = setting(
         16, "key ranges of the index, files of a dump's run", low=1, high=4096
     )
+    alarm_share: float = setting(
+        0.98,
+        "share of a dump's, a language's or a host's documents whose removal stops the run; for a "
+        "host only what it loses to its own dump",
+        low=0.0,
+        high=1.0,
+    )
+    alarm_documents: int = setting(
+        100,
+        "documents of a dump below which nothing is alarming; a host must have a thousandth of the "
+        "dump's, too",
+        low=1,
+        high=2**62,
+    )
+    allowed_losses: tuple[str, ...] = setting(
+        (), 'what may be lost all the same: "dump", "language:zh", "host:example.org"'
+    )
     max_rounds: int = setting(3, "leader rounds before prefix solves", low=0, high=100)
     prefix_documents: int = setting(
         1_000_000,
@@ -576,6 +593,12 @@ def _check_together(config: Config) -> None:
             raise ConfigError(
                 f"ingest.min_language_scores names {language!r}, which ingest.languages does not "
                 f"keep ({', '.join(config.ingest.languages)}); add it there or drop the score"
+            )
+    for loss in config.dedup.allowed_losses:
+        if loss != "dump" and loss.partition(":")[0] not in ("language", "host"):
+            raise ConfigError(
+                f'dedup.allowed_losses names {loss!r}; write "dump", "language:zh" or '
+                '"host:example.org"'
             )
     urls.compile_lists(config.ingest.own_lists())
     for key in ("name", "path"):

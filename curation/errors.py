@@ -21,6 +21,7 @@ CurationError
  |   +- LakeCorrupt         files and records do not agree
  |   +- DumpOrderChanged    dumps were reordered; only appending is allowed
  |   +- SlicesChanged       a frozen dump would be cut in other slices
+ |   +- DuplicationAlarm    dedup would remove nearly all of something
  |   +- NotCommitted        an input stage has not run
  |   +- NotFound            no such document, table or release in the lake
  +- IdentityOverflow        more dumps, files or records than a doc_id can name
@@ -117,6 +118,10 @@ class DumpOrderChanged(LakeError):
 
 class SlicesChanged(LakeError):
     """The configuration cuts a dump that the lake has frozen in other slices."""
+
+
+class DuplicationAlarm(LakeError):
+    """Dedup would remove nearly all of a dump, a language or a host."""
 
 
 class NotCommitted(LakeError):

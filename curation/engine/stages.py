@@ -100,8 +100,11 @@ def _ingest_artifacts(config: Config) -> Sequence[str]:
 
 def _dedup_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.dedup)
-    for speed_only in ("max_rounds", "prefix_documents"):
-        del settings[speed_only]
+    # how fast it is, and when it stops, decide no row
+    speed = ("max_rounds", "prefix_documents")
+    alarm = ("alarm_share", "alarm_documents", "allowed_losses")
+    for name in (*speed, *alarm):
+        del settings[name]
     if config.dedup.scope != "window":
         del settings["window"]
     return settings

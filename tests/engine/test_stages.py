@@ -77,6 +77,9 @@ CHANGES = {
     "dedup.window": ("3", ""),  # without the scope of that name; with it, below
     "dedup.bucket_cap": ("2", "dedup"),
     "dedup.index_ranges": ("4", "dedup"),
+    "dedup.alarm_share": ("0.5", ""),
+    "dedup.alarm_documents": ("9", ""),
+    "dedup.allowed_losses": ('["dump"]', ""),
     "dedup.max_rounds": ("0", ""),
     "dedup.prefix_documents": ("10", ""),
     "lines.max_documents": ("9", "lines"),
