@@ -32,6 +32,7 @@ LOSS = pa.schema(
         ("name", pa.string()),
         ("num_documents", pa.int64()),
         ("num_removed", pa.int64()),
+        ("num_lost", pa.int64()),  # removed, of a host for a twin in the dump itself
         ("example", pa.int64()),  # the first removed document, or the largest number
     ]
 )
@@ -46,6 +47,7 @@ class Loss:
     name: str
     num_documents: int
     num_removed: int
+    num_lost: int
     example: int
 
     @property
@@ -81,15 +83,17 @@ def watch(
     outcome.count("languages_removed", languages)
     hosts = [loss for loss in losses if loss.kind == "host"]
     hosts.sort(key=lambda loss: (-loss.num_removed, loss.name))
-    outcome.count("hosts_removed", {x.name: x.num_removed for x in hosts[:NUM_HOSTS]})
+    most = [loss for loss in hosts[:NUM_HOSTS] if loss.num_removed]
+    outcome.count("hosts_removed", {loss.name: loss.num_removed for loss in most})
+    outcome.count("hosts_in", {loss.name: loss.num_documents for loss in most})
     alarms = [
         loss
         for loss in losses
         if loss.num_documents >= (least if loss.kind == "host" else settings.alarm_documents)
-        and loss.num_removed > settings.alarm_share * loss.num_documents
+        and loss.num_lost > settings.alarm_share * loss.num_documents
     ]
-    alarms.sort(key=lambda loss: (loss.kind, -loss.num_removed, loss.name))
-    outcome.count("alarms_allowed", {loss.title: loss.num_removed for loss in alarms})
+    alarms.sort(key=lambda loss: (loss.kind, -loss.num_lost, loss.name))
+    outcome.count("alarms_allowed", {loss.title: loss.num_lost for loss in alarms})
     refused = [loss for loss in alarms if loss.title not in settings.allowed_losses]
     if refused:
         raise DuplicationAlarm(_message(lake, context, refused, removed))
@@ -121,7 +125,8 @@ def _losses(part: Part, context: Context) -> pa.Table:
                         "kind": pa.array([kind] * rows.num_rows, pa.string()),
                         "name": pc.fill_null(names, ""),
                         "num_documents": pa.array(np.ones(rows.num_rows, np.int64)),
-                        "num_removed": pc.cast(lost, pa.int64()),
+                        "num_removed": pc.cast(removed, pa.int64()),
+                        "num_lost": pc.cast(lost, pa.int64()),
                         "example": pc.if_else(lost, rows["doc_id"], NOBODY),
                     },
                     schema=LOSS,
@@ -133,10 +138,10 @@ def _losses(part: Part, context: Context) -> pa.Table:
 
 def _grouped(rows: pa.Table) -> pa.Table:
     sums = rows.group_by(["kind", "name"]).aggregate(
-        [("num_documents", "sum"), ("num_removed", "sum"), ("example", "min")]
+        [("num_documents", "sum"), ("num_removed", "sum"), ("num_lost", "sum"), ("example", "min")]
     )
-    names = ["kind", "name", "num_documents_sum", "num_removed_sum", "example_min"]
-    return sums.select(names).rename_columns(LOSS.names).cast(LOSS)
+    names = ["num_documents_sum", "num_removed_sum", "num_lost_sum", "example_min"]
+    return sums.select(["kind", "name", *names]).rename_columns(LOSS.names).cast(LOSS)
 
 
 def _summed(tables: Sequence[pa.Table]) -> list[Loss]:
@@ -156,13 +161,14 @@ def _by_spark(
         .agg(
             F.sum("num_documents").alias("num_documents"),
             F.sum("num_removed").alias("num_removed"),
+            F.sum("num_lost").alias("num_lost"),
             F.min("example").alias("example"),
         )
     )
     hosts = losses.filter("kind = 'host'")
     most = hosts.orderBy(F.desc("num_removed"), "name").limit(NUM_HOSTS)
     alarming = hosts.filter(
-        (F.col("num_documents") >= least) & (F.col("num_removed") > share * F.col("num_documents"))
+        (F.col("num_documents") >= least) & (F.col("num_lost") > share * F.col("num_documents"))
     )
     rows = losses.filter("kind != 'host'").union(most).union(alarming).distinct().collect()
     return [Loss(**row.asDict()) for row in rows]
@@ -181,8 +187,8 @@ def _message(
 ) -> str:
     share = context.config.dedup.alarm_share
     told = [
-        f"{loss.title} would lose {loss.num_removed:,} of {loss.num_documents:,} documents "
-        f"({loss.num_removed / loss.num_documents:.1%})"
+        f"{loss.title} would lose {loss.num_lost:,} of {loss.num_documents:,} documents "
+        f"({loss.num_lost / loss.num_documents:.1%})"
         for loss in alarms[:5]
     ]
     more = f" and {len(alarms) - 5} more" if len(alarms) > 5 else ""

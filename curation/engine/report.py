@@ -25,6 +25,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from curation import __version__
 from curation.config import Config
+from curation.engine import duplication
 from curation.engine.brute_force import BruteForce, measure
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.ledger import FUNNEL_STAGES, Funnel, StageTotals, funnel, rejects_by_rule
@@ -109,6 +110,7 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
         dedup=_dedup(flow, config),
         deepseek=DEEPSEEK_REMOVED,
         matrix=_matrix(flow),
+        duplication=_duplication(lake),
         reasons=_reasons(lake, flow),
         languages=_shares(flow.total("ingest"), "languages"),
         domains=_domains(flow),
@@ -348,6 +350,44 @@ def _matrix(flow: Funnel) -> Mapping[str, Any] | None:
         shares = [count / max(total.rows_in, 1) for count in counts]
         rows.append((dump, list(zip(counts, shares, strict=True)), total.rows_rejected))
     return {"dumps": dumps, "rows": rows}
+
+
+def _duplication(lake: Lake) -> Mapping[str, Any] | None:
+    """Return what the duplicates look like; of a very large lake only what records say."""
+    if not lake.records("dedup"):
+        return None
+    too_many = duplication.num_duplicates(lake) > duplication.MAX_DUPLICATES
+    sizes = None if too_many else duplication.clusters(lake)
+    return {
+        "clusters": sizes,
+        "picture": sizes
+        and _picture("Clusters by size", len(sizes.histogram), _draw_clusters(sizes)),
+        "hosts": duplication.hosts(lake),
+        "full_buckets": duplication.full_buckets(lake),
+        "orphans": None if too_many or not lake.records("filter") else duplication.orphans(lake),
+        "max_duplicates": duplication.MAX_DUPLICATES if too_many else None,
+        "alarms": [
+            (record.dump, name, count)
+            for record in lake.records("dedup")
+            for name, count in record.counts.get("alarms_allowed", {}).items()
+        ],
+    }
+
+
+def _draw_clusters(sizes: duplication.Clusters) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        labels = [name for name, _, _ in sizes.histogram]
+        retained = [count for _, count, _ in sizes.histogram]
+        removed = [total - count for _, count, total in sizes.histogram]
+        places = range(len(labels))
+        axes.barh(places, retained, 0.7, color=COLORS["kept"], label="retained")
+        axes.barh(places, removed, 0.7, retained, color=COLORS["dedup"], label="their duplicates")
+        longest = max(total for _, _, total in sizes.histogram)
+        _bars(axes, labels, longest, "documents", room=0.05)
+        axes.set_ylabel("cluster size")
+        axes.figure.legend(loc="outside upper left", ncols=2)
+
+    return draw
 
 
 def _reasons(lake: Lake, flow: Funnel) -> Mapping[str, Any] | None:

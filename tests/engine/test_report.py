@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from curation.config import Config, DumpConfig, FingerprintConfig, ReleaseConfig
-from curation.engine import report
+from curation.engine import duplication, report
 from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
 from curation.engine.ledger import FUNNEL_STAGES
 from curation.engine.report import write_report
@@ -72,6 +72,33 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
     ] + ["release"]
 
 
+def test_clusters_hosts_buckets_and_orphans(html: str) -> None:
+    """Counted by hand: A's first stands for two, six others for one each; 12 are retained."""
+    page = Page(html)
+    alarms, sizes, largest, hosts, buckets, by_dump, by_rule, examples = page.tables["clusters"]
+    assert alarms[1:] == [["A", "language:zh", "2"]]
+    assert sizes[1:] == [["1", "5", "5"], ["2", "6", "12"], ["3-4", "1", "3"]]
+    assert largest[1:] == [["3", "https://example.org/A/0 A"]]
+    assert hosts[1:] == [[HOSTILE_DOMAIN, "8", "2", "25.0 %"]]
+    said = "https://example.org/A/0 A0 https://example.org/A/1 A1"
+    assert buckets[1:] == [["A", "3", said]]
+    assert by_dump[1:] == [["A", "2", "2", "100.0 %"], ["B", "6", "0", "0.0 %"]]
+    assert by_rule[1:] == [["gopher_min_words filter", "2"]]
+    twin = "https://example.org/A/0"
+    assert examples[1:] == [
+        [f"https://example.org/A/{i}", twin, "gopher_min_words"] for i in (8, 9)
+    ]
+
+
+def test_a_lake_of_too_many_duplicates_leaves_clusters_out(
+    full: tuple[Lake, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplication, "MAX_DUPLICATES", 7)
+    page = read(*full, tmp_path)
+    assert "more than 7 duplicates" in page.text["clusters"]
+    assert len(page.tables["clusters"]) == 3  # alarms, hosts, full buckets
+
+
 def test_quality_names_the_wrong_and_the_missed_pair(html: str) -> None:
     """All of a dump's texts differ, but one of B equals one of A and was retained."""
     page = Page(html)
@@ -108,7 +135,7 @@ def test_the_page_refers_to_nothing_outside(html: str) -> None:
 def test_pictures_take_all_colours_from_the_page(html: str) -> None:
     """So they are legible in light and dark: the page defines each colour for both."""
     svgs = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(svgs) == 4
+    assert len(svgs) == 5
     used = set()
     for svg in svgs:
         used |= set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg))
@@ -258,8 +285,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
         "duplicates": {"exact": 1, "near": 1},
         "twin_dumps": {"A": 2},
         "leader": {"solves": 1, "full_buckets": 2},
+        "hosts_removed": {HOSTILE_DOMAIN: 2},
+        "hosts_in": {HOSTILE_DOMAIN: 8},
+        "alarms_allowed": {"language:zh": 2},
     }
     files = write_duplicates(lake, "A", {a + 8: ("exact", a), a + 9: ("near", a)})
+    files += write_full_bucket(lake, "A", a)
     commit(lake, "dedup", "A", (10, 8, 2), 800, files, counts, slice="all")
     counts = {
         "duplicates": {"exact": 2, "near": 4},
@@ -275,7 +306,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
         counts = {"rejects": {"gopher_min_words": rows[2]}, "domains": {"web": rows[1]}}
         if dump == "B":
             counts["domains"] = {HOSTILE_DOMAIN: 3}
-        commit(lake, "filter", dump, rows, num_bytes, counts=counts)
+        files = write_filter_reject(lake, a) if dump == "A" else ()
+        commit(lake, "filter", dump, rows, num_bytes, files, counts)
     commit(lake, "encode", "A", (6, 6, 0), 600, counts={"tokens": {"web": 300}})
     commit(lake, "encode", "B", (3, 3, 0), 1500, counts={"tokens": {HOSTILE_DOMAIN: 100}})
     commit(lake, "release", "demo", (9, 9, 0), 0, slice="all")
@@ -355,16 +387,31 @@ def write_rejects(lake: Lake, dump: str) -> tuple[FileEntry, ...]:
     )
 
 
+def write_full_bucket(lake: Lake, dump: str, first: int) -> tuple[FileEntry, ...]:
+    columns = {
+        "band_key": [7],
+        "num_entered": [256],
+        "num_beyond": [3],
+        "doc_ids": [[first, first + 1, first + 2]],
+    }
+    return write_rows(lake, "full_buckets", dump, columns)
+
+
+def write_filter_reject(lake: Lake, doc_id: int) -> tuple[FileEntry, ...]:
+    columns = {"doc_id": [doc_id], "rule": ["gopher_min_words"]}
+    return write_rows(lake, "rejects", "A", columns, stage="filter")
+
+
 def write_rows(
-    lake: Lake, table: str, dump: str, columns: Mapping[str, list[object]]
+    lake: Lake, table: str, dump: str, columns: Mapping[str, list[object]], stage: str = "ingest"
 ) -> tuple[FileEntry, ...]:
     """Write one file of a table; columns that are not given are null."""
-    num_rows = len(columns["doc_id"])
+    num_rows = len(next(iter(columns.values())))
     rows = pa.table(
         {f.name: pa.array(columns.get(f.name, [None] * num_rows), f.type) for f in TABLES[table]},
         schema=TABLES[table],
     )
-    writer = TableWriter(str(lake.path), table, "ingest", dump, "0000", "part")
+    writer = TableWriter(str(lake.path), table, stage, dump, "0000", "part")
     writer.write(rows)
     entry = writer.close()
     assert entry is not None
