@@ -1,6 +1,7 @@
 """The `curation` command."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,14 +24,14 @@ from rich.progress import (
 from rich.table import Table
 
 from curation import __version__
-from curation.config import Config, load
 from curation.engine.lake import Lake, RunRecord
-from curation.engine.stages import Unit
 from curation.errors import CurationError, InputInvalid, TimeBudgetSpent
-from curation.tokens.shards import Manifest
 
 if TYPE_CHECKING:
+    from curation.config import Config
     from curation.engine.query import Hit
+    from curation.engine.stages import Unit
+    from curation.tokens.shards import Manifest
 
 app = typer.Typer(
     help="Distributed data curation: from Common Crawl dumps to token shards, "
@@ -60,6 +61,12 @@ def main() -> None:
     """
     try:
         app()
+    except SystemExit as done:
+        if "pyspark" in sys.modules or not isinstance(done.code, int | None):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(done.code or 0)  # nothing is open; tearing LLVM down takes as long as a query
     except CurationError as error:
         _fail(str(error), 75 if isinstance(error, TimeBudgetSpent) else 1)
     except OSError as error:
@@ -330,7 +337,7 @@ class RichReporter:
         if kind is KeyboardInterrupt:
             console.print("stopped; what is committed stays: run the same command again to go on")
 
-    def planned(self, units: Sequence[Unit]) -> None:
+    def planned(self, units: "Sequence[Unit]") -> None:
         """Say how much there is to do."""
         num_done = sum(unit.committed for unit in units)
         if num_done == len(units):
@@ -343,11 +350,11 @@ class RichReporter:
         )
         self._one = self._progress.add_task("starting Spark", total=None, rate="")
 
-    def began(self, unit: Unit) -> None:
+    def began(self, unit: "Unit") -> None:
         """Show the running unit."""
         self._progress.reset(self._one, description=unit.name, total=None, rate="")
 
-    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
+    def progressed(self, unit: "Unit", num_done: int, num_tasks: int) -> None:
         """Show tasks done, in all, and their rate."""
         task = self._progress.tasks[1]
         rate = num_done / task.elapsed if task.elapsed else 0.0
@@ -355,7 +362,7 @@ class RichReporter:
             self._one, completed=num_done, total=num_tasks or None, rate=f"{rate:.1f} tasks/s"
         )
 
-    def committed(self, unit: Unit, record: RunRecord) -> None:
+    def committed(self, unit: "Unit", record: RunRecord) -> None:
         """Say what a unit did."""
         self._progress.advance(self._all)
         rows = record.rows
@@ -367,12 +374,16 @@ class RichReporter:
         )
 
 
-def _load(path: Path, settings: Sequence[str], lake: Path | None) -> Config:
+def _load(path: Path, settings: Sequence[str], lake: Path | None) -> "Config":
+    from curation.config import load
+
     config = load(path, settings)
     return config if lake is None else replace(config, lake=str(lake.resolve()))
 
 
-def _make_releases(config: Config, names: Sequence[str], reporter: RichReporter) -> list[Manifest]:
+def _make_releases(
+    config: "Config", names: Sequence[str], reporter: RichReporter
+) -> "list[Manifest]":
     if not names:
         return []
     from curation.engine.release import make_release
@@ -380,7 +391,7 @@ def _make_releases(config: Config, names: Sequence[str], reporter: RichReporter)
     return [make_release(config, name, reporter=reporter) for name in names]
 
 
-def _print_release(config: Config, manifest: Manifest) -> None:
+def _print_release(config: "Config", manifest: "Manifest") -> None:
     table = Table(title=f"release {manifest.name}", title_justify="left")
     for column in ("domain", "in the lake", "target", "realised", "tokens", "epochs"):
         table.add_column(column, justify="left" if column == "domain" else "right")
@@ -402,7 +413,7 @@ def _print_release(config: Config, manifest: Manifest) -> None:
     )
 
 
-def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
+def _write_report(config: "Config", lake: Lake, force: bool = False) -> None:
     """Write the report unless it is newer than the last commit."""
     path = Path(config.report)
     last = max((p.stat().st_mtime for p in (lake.path / "_runs").rglob("*.json")), default=0.0)
@@ -413,7 +424,7 @@ def _write_report(config: Config, lake: Lake, force: bool = False) -> None:
     console.print(f"report: {escape(str(path))}", soft_wrap=True)
 
 
-def _plan_table(units: Sequence[Unit]) -> Table:
+def _plan_table(units: "Sequence[Unit]") -> Table:
     num_done = sum(unit.committed for unit in units)
     table = Table(title=f"{num_done} committed, {len(units) - num_done} to run")
     for column in ("stage", "dump", "slice", "key", "state"):

@@ -157,11 +157,12 @@ def _remote_inputs(config: Config) -> list[Finding]:
     from curation.ingest.listing import (
         LISTING_SUFFIXES,
         RemoteListing,
+        is_remote,
         is_remote_listing,
         list_inputs,
         read_remote_listing,
     )
-    from curation.ingest.remote import is_remote, open_url
+    from curation.ingest.remote import open_url
 
     def fetch(dump: DumpConfig, url: str, listings: dict[str, RemoteListing]) -> str:
         listing = read_remote_listing(url, dump.base, config.remote)

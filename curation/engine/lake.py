@@ -27,10 +27,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from curation.errors import (
@@ -45,6 +44,10 @@ from curation.errors import (
 )
 from curation.ingest.listing import InputFile, RemoteListing
 from curation.schemas import FORMAT_VERSION, TABLES
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
+
 
 WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
 STAGED_TABLES = ("rejects", "edits")  # written by several stages
@@ -165,12 +168,14 @@ class Lake:
 
     def table(
         self, name: str, dump: str | None = None, slice: str | None = None, stage: str | None = None
-    ) -> pads.Dataset:
+    ) -> "pads.Dataset":
         """Return the committed rows of a table as a pyarrow dataset.
 
         Adds the columns dump and slice, for rejects and edits also stage. Nothing is read until the
         dataset is scanned; `.to_table(columns=[...])`, `.head(n)` and DuckDB read from it.
         """
+        import pyarrow.dataset as pads  # it takes as long to load as all the rest
+
         if name not in TABLES:
             raise NotFound(f"no table {name!r}; tables are {', '.join(sorted(TABLES))}")
         paths = [

@@ -15,12 +15,13 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
-from curation.config import RemoteConfig
 from curation.errors import InputChanged, InputInvalid, InputMissing, InputVanished
-from curation.ingest.remote import check_url, is_remote, read_url
+
+if TYPE_CHECKING:
+    from curation.config import RemoteConfig
 
 # What a directory contributes, by source format; files and globs are taken as named.
 SUFFIXES = {
@@ -63,7 +64,7 @@ def list_inputs(
     *,
     base: str = "",
     listings: Mapping[str, RemoteListing] | None = None,
-    settings: RemoteConfig = RemoteConfig(),  # noqa: B008  (immutable)
+    settings: "RemoteConfig | None" = None,
 ) -> list[Seen]:
     """Return (path, size in bytes, mtime in ns) of every file that `inputs` name.
 
@@ -97,10 +98,18 @@ def is_remote_listing(entry: str) -> bool:
     return is_remote(entry) and urlsplit(entry).path.endswith(LISTING_SUFFIXES)
 
 
-def read_remote_listing(url: str, base: str, settings: RemoteConfig) -> RemoteListing:
+def is_remote(path: str) -> bool:
+    """Return whether a path is a URL of another machine."""
+    return "://" in path and not path.startswith("file://")
+
+
+def read_remote_listing(url: str, base: str, settings: "RemoteConfig | None") -> RemoteListing:
     """Fetch a listing. Raises as `list_inputs` does. Cost: one request."""
+    from curation.config import RemoteConfig
+    from curation.ingest.remote import check_url, read_url  # only who asks a server loads clients
+
     check_url(url)
-    content = read_url(url, settings)
+    content = read_url(url, settings or RemoteConfig())
     paths = set()
     for number, line in _listing_lines(url, content):
         path = resolve(line, url, base)
@@ -243,6 +252,8 @@ def _checked(url: str, where: str) -> str:
             f"{where} names {url}, a path of one machine, in a listing that others read too; name "
             "a URL, or keep the listing on disk"
         )
+    from curation.ingest.remote import check_url
+
     check_url(url)
     if "*" in url or url.endswith("/"):
         raise InputInvalid(

@@ -131,11 +131,6 @@ class RemoteFailure(OSError):
         return str(self.error)
 
 
-def is_remote(path: str) -> bool:
-    """Return whether a path is a URL of another machine."""
-    return "://" in path and not path.startswith("file://")
-
-
 def configure(settings: RemoteConfig, known: Mapping[str, Facts] | None = None) -> None:
     """Set what `open_url` uses in this process when it is given none: settings, expected facts.
 
