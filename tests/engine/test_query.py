@@ -20,7 +20,7 @@ from curation.errors import InputInvalid, InputMissing, LakeVersion, NotCommitte
 
 pytestmark = pytest.mark.spark
 SPEC = MinHashSpec()
-CURATION = [sys.executable, "-c", "from curation.cli import main; main()"]
+CURATION = [sys.executable, "-c", "from curation.cli import command; command()"]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_texts_that_cannot_be_asked_for(lake: Lake, tmp_path: Path) -> None:
     for text in ("", " ...\n"):
         with pytest.raises(InputInvalid, match="no words"):
             query(lake, text)
-    with pytest.raises(InputMissing, match="no file .*gone"):
+    with pytest.raises(InputMissing, match=r"no file .*gone"):
         read_text(tmp_path / "gone")
     (tmp_path / "binary").write_bytes(b"ab\xff")
     with pytest.raises(InputInvalid, match=r"binary is not UTF-8 \(byte 2\)"):
@@ -121,7 +121,7 @@ def test_an_index_that_is_not_there_or_of_another_format(
     with pytest.raises(NotCommitted, match="no index yet"):
         query(Lake.create(tmp_path / "empty"), "some text")
     monkeypatch.setattr(minhash, "FORMAT_VERSION", minhash.FORMAT_VERSION + 1)
-    with pytest.raises(LakeVersion, match="the index has format 1, this program .* 2"):
+    with pytest.raises(LakeVersion, match=r"the index has format 1, this program .* 2"):
         query(lake, "some text")
 
 
