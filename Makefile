@@ -14,10 +14,11 @@ INSTALLED_BENCH := $(VENV)/.installed-bench
 BENCH := .venv-bench
 BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_clean==0.4.6 \
 	warcio==1.8.1 faust-cchardet==3.2.0 python-magic==0.4.27 fasttext-numpy2-wheel==0.9.2 \
-	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19
+	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19 \
+	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites run test test-all check bench bench-setup clean
+.PHONY: help prerequisites run test test-all check bench bench-setup bench-corpus clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -44,6 +45,9 @@ bench: $(INSTALLED_BENCH) bench-setup ## measure speed against peers
 	$(BIN)/python tests/bench/run.py
 
 bench-setup: $(BENCH)/.installed ## make .venv-bench with datatrove, which `make bench` compares with
+
+bench-corpus: $(INSTALLED_BENCH) ## build dated dumps of manuals for benchmarks: LANGUAGES="en-us zh-cn" SUITES="sid"
+	$(BIN)/python tests/bench/corpus.py $(if $(SUITES),--suites $(SUITES)) $(if $(LANGUAGES),--languages $(LANGUAGES))
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log
