@@ -165,13 +165,14 @@ def release(
 
 @app.command()
 def show(lake: LakePath) -> None:
-    """Show the funnel of a lake by dump and stage.
+    """Show the funnel of a lake by dump and stage, why documents left, and the duplicates.
 
     Example: curation show out/demo/lake
     """
     opened = Lake(lake)
     console.print(_funnel_table(opened))
     console.print(_rules_table(opened))
+    _print_duplicates(opened)
 
 
 @app.command()
@@ -483,6 +484,37 @@ def _rules_table(lake: Lake) -> Table:
         for rule, count in counts.most_common():
             table.add_row(stage, escape(rule), f"{count:,}")
     return table
+
+
+def _print_duplicates(lake: Lake) -> None:
+    from curation.engine import duplication, ledger
+
+    flow = ledger.funnel(lake)
+    rows = duplication.by_dump(flow)
+    if not rows:
+        return
+    table = Table(title="duplicates", title_justify="left")
+    for column in ("dump", "exact", "near", "removed", "together with the dumps before"):
+        table.add_column(column, justify="left" if column == "dump" else "right")
+    for row in rows:
+        counts = (f"{row.exact:,}", f"{row.near:,}", f"{row.rate:.1%}", f"{row.rate_together:.1%}")
+        table.add_row(row.dump, *counts)
+    console.print(table)
+    clusters, orphans = duplication.clusters(lake, flow), duplication.orphans(lake, flow)
+    if clusters and clusters.largest:
+        page, size = clusters.largest[0]
+        console.print(
+            f"largest cluster: {size:,} documents like {escape(page.url)} in {page.dump}",
+            soft_wrap=True,
+        )
+    if orphans and orphans.num_orphans:
+        console.print(
+            f"orphans: {orphans.num_orphans:,} of {orphans.num_removed:,} removed documents have a "
+            "twin that a later stage rejected",
+            soft_wrap=True,
+        )
+    for dump, name, count in duplication.allowed(lake):
+        console.print(f"allowed: {escape(name)} lost {count:,} documents of {dump}", soft_wrap=True)
 
 
 if __name__ == "__main__":

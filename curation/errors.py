@@ -21,11 +21,11 @@ CurationError
  |   +- LakeCorrupt         files and records do not agree
  |   +- DumpOrderChanged    dumps were reordered; only appending is allowed
  |   +- SlicesChanged       a frozen dump would be cut in other slices
- |   +- DuplicationAlarm    dedup would remove nearly all of something
  |   +- NotCommitted        an input stage has not run
  |   +- NotFound            no such document, table or release in the lake
  +- IdentityOverflow        more dumps, files or records than a doc_id can name
  +- ConservationError       rows or bytes of a stage do not add up (a defect of ours: please report)
+ +- DuplicationAlarm        dedup would take nearly all of a dump, a language or a host
  +- MixtureInfeasible       a release asks for more tokens of a domain than there are
  +- ShardCorrupt            a shard differs from its manifest
  +- PrerequisiteMissing     Java, a compiler or a package that must be installed first
@@ -120,10 +120,6 @@ class SlicesChanged(LakeError):
     """The configuration cuts a dump that the lake has frozen in other slices."""
 
 
-class DuplicationAlarm(LakeError):
-    """Dedup would remove nearly all of a dump, a language or a host."""
-
-
 class NotCommitted(LakeError):
     """A stage needs an input stage that has not run."""
 
@@ -138,6 +134,10 @@ class IdentityOverflow(CurationError):
 
 class ConservationError(CurationError):
     """Rows or bytes of a stage do not add up."""
+
+
+class DuplicationAlarm(CurationError):
+    """Dedup would remove more of a dump, a language or a host than is allowed; not committed."""
 
 
 class MixtureInfeasible(CurationError):

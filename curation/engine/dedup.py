@@ -38,7 +38,7 @@ from curation.dedup.minhash import MinHashSpec
 from curation.dedup.oracle import LeaderSpec
 from curation.engine.index import LakeStore, entries, open_store
 from curation.engine.lake import Lake, TableWriter
-from curation.engine.losses import watch
+from curation.engine.losses import check_losses
 from curation.engine.session import outcome_of, parquet
 from curation.engine.tasks import Context, Outcome, sorted_runs, value_counts
 from curation.identity import FILE_BITS, MAX_FILES, RECORD_BITS
@@ -91,7 +91,7 @@ def deduplicate(
         store = open_store(lake, dumps, earlier_dumps, folder, meter)
         outcome = _on_spark(session, lake, paths, spec, store, context, num_documents)
         outcome.count("leader", meter.counts())
-    outcome.add(watch(session, lake, context, outcome.files))
+    outcome.add(check_losses(session, lake, context, outcome.files))
     outcome.rows.update({"in": num_documents})
     outcome.num_bytes.update({"in": num_bytes, "kept": num_bytes - outcome.num_bytes["removed"]})
     return outcome

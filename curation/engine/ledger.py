@@ -1,11 +1,13 @@
 """Reads the ledger of a lake: the funnel, and every decision about one document. No Spark."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.engine.lake import Lake, RunRecord
 from curation.errors import NotFound
@@ -97,6 +99,32 @@ def why(lake: Lake, wanted: str) -> list[History]:
     return [_history(lake, doc_id) for doc_id in sorted(ids)]
 
 
+def documents_of(
+    lake: Lake, doc_ids: Iterable[int], columns: Sequence[str]
+) -> dict[int, Mapping[str, Any]]:
+    """Return some columns of documents by doc_id; who is no document is left out.
+
+    Cost: of the files that hold one, one after another, the row groups that do.
+    """
+    found: dict[int, Mapping[str, Any]] = {}
+    ids = sorted(set(doc_ids))
+    for ordinal, group in groupby(ids, key=lambda doc_id: origin(doc_id).dump):
+        in_dump = list(group)
+        for record in lake.records("ingest", lake.dump_at(ordinal)):
+            for entry in record.files_of("documents"):
+                first, last = entry.id_range()
+                wanted = [doc_id for doc_id in in_dump if first <= doc_id <= last]
+                if wanted:
+                    rows = pq.read_table(
+                        lake.path / entry.path,
+                        columns=["doc_id", *columns],
+                        filters=pc.field("doc_id").isin(wanted),
+                        partitioning=None,
+                    )
+                    found |= {row["doc_id"]: row for row in rows.to_pylist()}
+    return found
+
+
 def _history(lake: Lake, doc_id: int) -> History:
     place = origin(doc_id)
     dump = lake.dump_at(place.dump)
@@ -185,7 +213,18 @@ def _duplicate(lake: Lake, row: Mapping[str, Any]) -> str:
     return (
         f"removed as {row['kind']} duplicate of {row['twin_id']} ({named['url']} in "
         f"{row['twin_dump']}, {named['archive']} at {named['offset']}), similarity "
-        f"{row['similarity']:.3f} by {row['verified_by']}"
+        f"{row['similarity']:.3f} by {row['verified_by']}{_fate(lake, row)}"
+    )
+
+
+def _fate(lake: Lake, row: Mapping[str, Any]) -> str:
+    """Say that the twin of a duplicate was rejected later, so that neither is kept."""
+    rejects = lake.table("rejects", dump=row["twin_dump"]).to_table(
+        columns=["stage", "rule"], filter=pc.field("doc_id") == row["twin_id"]
+    )
+    return "".join(
+        f"; an orphan: {reject['stage']} rejected the twin by {reject['rule']}"
+        for reject in rejects.to_pylist()
     )
 
 

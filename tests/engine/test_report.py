@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from curation.config import Config, DumpConfig, FingerprintConfig, ReleaseConfig
-from curation.engine import duplication, report
+from curation.config import Config, DedupConfig, DumpConfig, FingerprintConfig, ReleaseConfig
+from curation.engine import duplication, pictures, report
 from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
 from curation.engine.ledger import FUNNEL_STAGES
 from curation.engine.report import write_report
@@ -38,7 +39,7 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
         ["B", "30", "10 33.3 %", "4 13.3 %", "-", "3 10.0 %", "3 10.0 %", "1.5 kB"],
         ["all dumps", "50", "20 40.0 %", "12 24.0 %", "-", "9 18.0 %", "9 18.0 %", "2.1 kB"],
     ]
-    by_dump, deepseek, matrix = page.tables["dedup"]
+    by_dump, deepseek, matrix, *_ = page.tables["dedup"]
     assert by_dump[1:] == [
         ["A", "10", "1", "1", "20.0 %", "20.0 %", "0", "1", "2"],
         ["B", "10", "2", "4", "60.0 %", "40.0 %", "3", "0", "0"],
@@ -47,7 +48,7 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
         ["dumps together", "1", "2", "6", "12", "16", "22", "41", "91"],
         ["removed, %", "22.2", "46.7", "55.7", "69.9", "75.7", "76.3", "81.6", "89.8"],
     ]
-    assert matrix[1:] == [["A", "2", "", "2"], ["B", "5", "1", "6"]]
+    assert matrix[1:] == [["1 A", "2", "", "2"], ["2 B", "5", "1", "6"]]
     rows = {row[0]: row[1:3] for row in page.tables["reasons"][0][1:]}
     assert rows == {
         "min_chars ingest": ["29", "58.0 %"],
@@ -56,7 +57,10 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
         "exact dedup": ["3", "15.0 %"],
         "gopher_min_words filter": ["3", "25.0 %"],
     }
-    assert page.tables["languages"][0][1:] == [["en", "15", "75.0 %"], ["zh", "5", "25.0 %"]]
+    assert page.tables["languages"][0][1:] == [
+        ["en", "15", "75.0 %", "0", "0.0 %"],
+        ["zh", "5", "25.0 %", "4", "80.0 %"],
+    ]
     assert page.tables["domains"][0][1:] == [
         ["web", "6", "300", "50", "75.0 %"],
         [HOSTILE_DOMAIN, "3", "100", "33", "25.0 %"],
@@ -72,31 +76,42 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
     ] + ["release"]
 
 
-def test_clusters_hosts_buckets_and_orphans(html: str) -> None:
-    """Counted by hand: A's first stands for two, six others for one each; 12 are retained."""
+def test_what_was_removed_for_what(html: str) -> None:
+    """A's first stands for two more of A, six others for one each; five stand for none."""
     page = Page(html)
-    alarms, sizes, largest, hosts, buckets, by_dump, by_rule, examples = page.tables["clusters"]
-    assert alarms[1:] == [["A", "language:zh", "2"]]
-    assert sizes[1:] == [["1", "5", "5"], ["2", "6", "12"], ["3-4", "1", "3"]]
-    assert largest[1:] == [["3", "https://example.org/A/0 A"]]
-    assert hosts[1:] == [[HOSTILE_DOMAIN, "8", "2", "25.0 %"]]
-    said = "https://example.org/A/0 A0 https://example.org/A/1 A1"
-    assert buckets[1:] == [["A", "3", said]]
-    assert by_dump[1:] == [["A", "2", "2", "100.0 %"], ["B", "6", "0", "0.0 %"]]
-    assert by_rule[1:] == [["gopher_min_words filter", "2"]]
-    twin = "https://example.org/A/0"
-    assert examples[1:] == [
-        [f"https://example.org/A/{i}", twin, "gopher_min_words"] for i in (8, 9)
+    losses, hosts, sizes, largest, buckets, by_dump, by_rule = page.tables["dedup"][3:]
+    assert losses[1:] == [
+        ["language:zh A", "5", "4", "80.0 %", "allowed"],
+        [f"host:{HOSTILE} A", "8", "1", "12.5 %", "no"],
     ]
+    assert hosts[1:] == [[HOSTILE, "1", "8", "2", "6", "25.0 %"]]
+    assert sizes[1:] == [
+        ["1", "5", "5", "25.0 %"],
+        ["2", "6", "12", "60.0 %"],
+        ["3 to 4", "1", "3", "15.0 %"],
+    ]
+    assert largest[1] == ["3", "https://example.org/A/0 0 in A"]
+    assert [row[0] for row in largest[2:]] == ["2"] * 6
+    said = "https://example.org/A/0 A0 https://example.org/A/1 A1"
+    assert buckets[1:] == [["A", "1", "256", "3", said]]
+    assert by_dump[1:] == [["A", "2", "2", "100.0 %"], ["B", "6", "0", "0.0 %"]]
+    orphan = "https://example.org/A/8 8 in A https://example.org/A/0 0 in A"
+    assert by_rule[1:] == [["gopher_min_words filter", "2", "25.0 %", orphan]]
 
 
-def test_a_lake_of_too_many_duplicates_leaves_clusters_out(
+def test_sections_that_would_take_too_much_memory_say_so(
     full: tuple[Lake, Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplication, "MAX_DUPLICATES", 7)
+    for limit, value in (("DUPLICATES", 7), ("REJECTS", 1), ("FULL_BUCKETS", 0)):
+        monkeypatch.setattr(duplication, f"MAX_{limit}", value)
     page = read(*full, tmp_path)
-    assert "more than 7 duplicates" in page.text["clusters"]
-    assert len(page.tables["clusters"]) == 3  # alarms, hosts, full buckets
+    for said in (
+        "Left out: the lake has more than 7 duplicates",
+        "or more than 1 documents left after",
+        "there are more than 0",
+    ):
+        assert said in page.text["dedup"]
+    assert len(page.tables["dedup"]) == 5
 
 
 def test_quality_names_the_wrong_and_the_missed_pair(html: str) -> None:
@@ -145,7 +160,7 @@ def test_pictures_take_all_colours_from_the_page(html: str) -> None:
     light, dark = re.findall(r":root \{(.*?)\}", html, flags=re.DOTALL)
     names = re.findall(r"(--[a-z]+):", light)
     assert sorted(names) == sorted(re.findall(r"(--[a-z]+):", dark))
-    assert {f"--{name}" for name in report.COLORS} <= set(names)
+    assert {f"--{name}" for name in pictures.COLORS} <= set(names)
 
 
 def test_the_same_lake_gives_the_same_bytes(
@@ -285,12 +300,14 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
         "duplicates": {"exact": 1, "near": 1},
         "twin_dumps": {"A": 2},
         "leader": {"solves": 1, "full_buckets": 2},
-        "hosts_removed": {HOSTILE_DOMAIN: 2},
-        "hosts_in": {HOSTILE_DOMAIN: 8},
-        "alarms_allowed": {"language:zh": 2},
+        "loss_documents": {"language:zh": 5, f"host:{HOSTILE}": 8},
+        "loss_removed": {"language:zh": 4, f"host:{HOSTILE}": 2},
+        "loss_counted": {"language:zh": 4, f"host:{HOSTILE}": 1},
+        "loss_allowed": {"language:zh": 4},
     }
     files = write_duplicates(lake, "A", {a + 8: ("exact", a), a + 9: ("near", a)})
-    files += write_full_bucket(lake, "A", a)
+    bucket = {"band_key": [7], "num_entered": [256], "num_beyond": [3], "doc_ids": [[a, a + 1]]}
+    files += write_rows(lake, "full_buckets", "A", bucket)
     commit(lake, "dedup", "A", (10, 8, 2), 800, files, counts, slice="all")
     counts = {
         "duplicates": {"exact": 2, "near": 4},
@@ -306,7 +323,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
         counts = {"rejects": {"gopher_min_words": rows[2]}, "domains": {"web": rows[1]}}
         if dump == "B":
             counts["domains"] = {HOSTILE_DOMAIN: 3}
-        files = write_filter_reject(lake, a) if dump == "A" else ()
+        rejects = {"doc_id": [a], "rule": ["gopher_min_words"]}
+        files = write_rows(lake, "rejects", "A", rejects, stage="filter") if dump == "A" else ()
         commit(lake, "filter", dump, rows, num_bytes, files, counts)
     commit(lake, "encode", "A", (6, 6, 0), 600, counts={"tokens": {"web": 300}})
     commit(lake, "encode", "B", (3, 3, 0), 1500, counts={"tokens": {HOSTILE_DOMAIN: 100}})
@@ -334,6 +352,7 @@ def make_config(folder: Path) -> Config:
         shards=str(folder / "shards"),
         dumps=tuple(DumpConfig(name=name, inputs=()) for name in "AB"),
         fingerprint=FingerprintConfig(ngram=1),
+        dedup=DedupConfig(alarm_documents=5),
         release={"demo": ReleaseConfig(shares={"web": 0.5, HOSTILE_DOMAIN: 0.5})},
     )
 
@@ -387,23 +406,8 @@ def write_rejects(lake: Lake, dump: str) -> tuple[FileEntry, ...]:
     )
 
 
-def write_full_bucket(lake: Lake, dump: str, first: int) -> tuple[FileEntry, ...]:
-    columns = {
-        "band_key": [7],
-        "num_entered": [256],
-        "num_beyond": [3],
-        "doc_ids": [[first, first + 1, first + 2]],
-    }
-    return write_rows(lake, "full_buckets", dump, columns)
-
-
-def write_filter_reject(lake: Lake, doc_id: int) -> tuple[FileEntry, ...]:
-    columns = {"doc_id": [doc_id], "rule": ["gopher_min_words"]}
-    return write_rows(lake, "rejects", "A", columns, stage="filter")
-
-
 def write_rows(
-    lake: Lake, table: str, dump: str, columns: Mapping[str, list[object]], stage: str = "ingest"
+    lake: Lake, table: str, dump: str, columns: Mapping[str, list[Any]], stage: str = "ingest"
 ) -> tuple[FileEntry, ...]:
     """Write one file of a table; columns that are not given are null."""
     num_rows = len(next(iter(columns.values())))
