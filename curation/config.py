@@ -367,8 +367,8 @@ class EngineConfig:
     )
     batch_rows: int = setting(1_000, "documents handed to a kernel at once", low=1, high=1_000_000)
     single_task_documents: int = setting(
-        20_000,
-        "documents of a dump that dedup decides in one task (about 10 kB each)",
+        100_000,
+        "documents of a dump that dedup decides in one task (about 15 kB each)",
         low=0,
         high=1_000_000,
     )

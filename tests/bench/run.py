@@ -4,8 +4,9 @@
     python tests/bench/run.py --table        print the stored results as a Markdown table
 
 Sides alternate for ROUNDS rounds after one of warm-up; the figure of a side is the median of its
-rounds, in process CPU seconds of one thread. Results go to bench.json beside this file.
-datatrove runs in an environment of its own, which `make bench-setup` makes.
+rounds, in process CPU seconds of one thread. Those of dedup are described in dedup.py. Results go
+to bench.json beside this file. Peers run in an environment of their own, which `make bench-setup`
+makes; texts come from the corpus that `make bench-corpus` builds.
 """
 
 import argparse
@@ -25,15 +26,17 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasketch
+import corpus
+import dedup
 import pyarrow as pa
+import pyarrow.parquet as pq
 import trafilatura
 from resiliparse.extract.html2text import extract_plain_text
 from warcio.archiveiterator import ArchiveIterator
 
 from curation import models
 from curation.config import DEFAULT_LANGUAGE_MODEL, IngestConfig, load
-from curation.dedup.minhash import MinHashSpec, fingerprint, shingles
+from curation.dedup.minhash import MinHashSpec, fingerprint
 from curation.engine import tasks
 from curation.ingest import extract, langid, sandbox, urls, warc
 from curation.ingest.limits import PageLimits, check_pages
@@ -43,7 +46,7 @@ from udfs.sources import WarcDataSource
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DUMPS = sorted((ROOT / "tests" / "data" / "dumps").glob("*.warc.gz"))
-DATATROVE = ROOT / ".venv-bench"
+PEERS = ROOT / ".venv-bench"
 ROUNDS = 5
 
 
@@ -160,24 +163,57 @@ def page_limits() -> PageLimits:
     return PageLimits(**{f.name: settings[f.name] for f in fields(PageLimits)})
 
 
-def minhash_vs_datasketch() -> Measurement:
+def minhash(language: str, peer: str, code: str, peer_name: str) -> Measurement:
+    """Text in, signature out, on stored pages of one language."""
+    texts = corpus.read_texts(language)["text"].combine_chunks()[::5]
+    folder = Path(tempfile.mkdtemp(prefix="bench-minhash-"))
+    pq.write_table(pa.table({"text": texts}), folder / "texts.parquet")
     spec = MinHashSpec()
-    documents = texts()[::8]
-    array = pa.array(documents * 20)  # once is too short to time
-
-    def peer() -> None:
-        for document in documents:
-            sketch = datasketch.MinHash(num_perm=spec.num_perm, seed=1, scheme="affine32")
-            sketch.update_batch(set(shingles(document, spec)))
-
     return Measurement(
-        lambda: fingerprint(array, spec),
-        peer,
+        lambda: [fingerprint(texts, spec) for _ in range(20)],  # once is too short to time
+        away("minhash", peer, code, folder / "texts.parquet"),
         "documents/s/core",
-        len(documents),
-        "datasketch 2.0 affine32 with its SHA-1, shingles of the same words in plain Python",
+        len(texts),
+        peer_name,
         repeats=20,
+        peer_is_away=True,
     )
+
+
+ENGLISH, CHINESE = ("en-us", "eng"), ("zh-cn", "cmn")
+OF_PYTHON = "word 5-grams by a regular expression in Python"
+
+
+def minhash_vs_datasketch() -> Measurement:
+    return minhash(ENGLISH[0], "datasketch", ENGLISH[1], f"datasketch 2.0 affine32, {OF_PYTHON}")
+
+
+def minhash_vs_datasketch_zh() -> Measurement:
+    return minhash(CHINESE[0], "datasketch", CHINESE[1], f"datasketch 2.0 affine32, {OF_PYTHON}")
+
+
+def minhash_vs_rensa() -> Measurement:
+    return minhash(ENGLISH[0], "rensa", ENGLISH[1], f"rensa 0.5.0, {OF_PYTHON}")
+
+
+def minhash_vs_rensa_zh() -> Measurement:
+    return minhash(CHINESE[0], "rensa", CHINESE[1], f"rensa 0.5.0, {OF_PYTHON}")
+
+
+def minhash_vs_rensa_given() -> Measurement:
+    return minhash(ENGLISH[0], "rensa_given", ENGLISH[1], "rensa 0.5.0, given the shingles")
+
+
+def minhash_vs_rensa_given_zh() -> Measurement:
+    return minhash(CHINESE[0], "rensa_given", CHINESE[1], "rensa 0.5.0, given the shingles")
+
+
+def minhash_vs_datatrove() -> Measurement:
+    return minhash(ENGLISH[0], "datatrove", ENGLISH[1], "datatrove 0.10.1, its words (spaCy)")
+
+
+def minhash_vs_datatrove_zh() -> Measurement:
+    return minhash(CHINESE[0], "datatrove", CHINESE[1], "datatrove 0.10.1, its words (jieba)")
 
 
 def warc_read_vs_warcio() -> Measurement:
@@ -219,10 +255,10 @@ def langid_vs_raw_fasttext() -> Measurement:
 
 def away(*arguments: object) -> Callable[[], float]:
     """Return what makes datatrove do its work once, in a process that stays."""
-    python = DATATROVE / "bin" / "python"
+    python = PEERS / "bin" / "python"
     if not python.exists():
         sys.exit(f"there is no {python}; run `make bench-setup`")
-    command = [python, HERE / "datatrove_side.py", *map(str, arguments)]
+    command = [python, HERE / "peer_side.py", *map(str, arguments)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -242,9 +278,9 @@ def away(*arguments: object) -> Callable[[], float]:
 
 def urlfilter_vs_datatrove() -> Measurement:
     """The lists that datatrove ships; URLs of listed hosts (1 in 50) and of the demo."""
-    assets = next(DATATROVE.glob("lib/python*/site-packages/datatrove/assets"), None)
+    assets = next(PEERS.glob("lib/python*/site-packages/datatrove/assets"), None)
     if assets is None:
-        sys.exit(f"there is no datatrove in {DATATROVE}; run `make bench-setup`")
+        sys.exit(f"there is no datatrove in {PEERS}; run `make bench-setup`")
     folder = Path(tempfile.mkdtemp(prefix="bench-urls-"))
     with tarfile.open(next(assets.glob("url_filterblacklists*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
@@ -328,6 +364,13 @@ MEASUREMENTS = {
         sandbox_overhead_trafilatura,
         limits_vs_extraction,
         minhash_vs_datasketch,
+        minhash_vs_datasketch_zh,
+        minhash_vs_rensa,
+        minhash_vs_rensa_zh,
+        minhash_vs_rensa_given,
+        minhash_vs_rensa_given_zh,
+        minhash_vs_datatrove,
+        minhash_vs_datatrove_zh,
         warc_read_vs_warcio,
         langid_vs_raw_fasttext,
         urlfilter_vs_datatrove,
@@ -337,25 +380,42 @@ MEASUREMENTS = {
 }
 
 
+EXPERIMENTS = {
+    function.__name__: function
+    for function in (dedup.dedup_growth, dedup.dedup_incremental, dedup.dedup_vs_datatrove)
+}
+NAMES = [*MEASUREMENTS, *EXPERIMENTS]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--table", action="store_true", help="print the stored results")
     options = parser.parse_args()
     for name in options.names:
-        if name not in MEASUREMENTS:
-            parser.error(f"there is no measurement {name!r}; there are {', '.join(MEASUREMENTS)}")
+        if name not in NAMES:
+            parser.error(f"there is no measurement {name!r}; there are {', '.join(NAMES)}")
     path = HERE / "bench.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     if not options.table:
-        for name in options.names or MEASUREMENTS:
+        for name in options.names or NAMES:
             results[name] = measure(name)
             path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     print(table(results), end="")
 
 
 def measure(name: str) -> dict[str, Any]:
-    measurement = MEASUREMENTS[name]()
+    found = EXPERIMENTS[name]() if name in EXPERIMENTS else compare(MEASUREMENTS[name]())
+    return {
+        **found,
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": cpu(),
+        "command": f"python tests/bench/run.py {name}",
+    }
+
+
+def compare(measurement: Measurement) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     for round_number in range(ROUNDS + 1):
         for side, work in (("ours", measurement.ours), ("peer", measurement.peer)):
@@ -373,10 +433,6 @@ def measure(name: str) -> dict[str, Any]:
         "unit": measurement.unit,
         "peer_name": measurement.peer_name,
         "n": measurement.n,
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "cpu": cpu(),
-        "command": f"python tests/bench/run.py {name}",
     }
 
 
