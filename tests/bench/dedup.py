@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def dedup_growth() -> dict[str, Any]:
             facts.append({"seconds": round(seconds[-1], 1), **peaks, **record["counts"]["leader"]})
             say(f"{size:,} documents: {facts[-1]}")
     slope, intercept = np.polyfit(SIZES, seconds, 1)
-    ratios = [later / earlier for earlier, later in zip(seconds, seconds[1:], strict=False)]
+    ratios = [later / earlier for earlier, later in pairwise(seconds)]
     return {
         "ours": round(SIZES[-1] / seconds[-1], 1),
         "peer": round(SIZES[-2] / seconds[-2], 1),

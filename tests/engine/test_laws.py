@@ -158,7 +158,8 @@ def edited(documents: pa.Table, kept: pa.Table, edits: pa.Table) -> list[str]:
     """Return the edited text of the kept documents."""
     spans = {doc_id: [] for doc_id in kept["doc_id"].to_pylist()}
     for row in edits.sort_by("start").to_pylist():
-        spans[row["doc_id"]].append({key: row[key] for key in ("start", "end", "replacement")})
+        if row["doc_id"] in spans:  # lines are also cut of documents that the filter rejects
+            spans[row["doc_id"]].append({key: row[key] for key in ("start", "end", "replacement")})
     texts = documents.filter(pc.is_in(documents["doc_id"], kept["doc_id"]))["text"]
     span = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("replacement", pa.string())])
     column = pa.array(list(spans.values()), pa.list_(span))
