@@ -108,10 +108,9 @@ def _on_spark(
 ) -> Outcome:
     """Decide a dump by steps that Spark carries."""
     document_bytes = spec.minhash.num_signature_bytes + 64 * spec.minhash.bands
-    num_parts = context.config.engine.num_partitions or max(
-        session.sparkContext.defaultParallelism,
-        math.ceil(num_documents * document_bytes / PART_BYTES),
-    )
+    num_cores = session.sparkContext.defaultParallelism
+    num_waves = math.ceil(num_documents * document_bytes / PART_BYTES / num_cores)
+    num_parts = context.config.engine.num_partitions or num_cores * num_waves
     cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts, store.meter)
     signatures = parquet(session, SIGNATURES, paths)
     result = leader.deduplicate(

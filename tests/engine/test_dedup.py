@@ -175,7 +175,7 @@ def verdicts(lake: Lake) -> dict[int, Verdict | None]:
         ("signature", 2, "window"),
         ("signature", 7, "global"),
         ("exact", 2, "global"),
-        ("exact", 7, "window"),
+        pytest.param("exact", 7, "window", marks=pytest.mark.slow),
     ],
 )
 def test_many_corpora_in_one_lake_equal_the_oracle(
