@@ -32,6 +32,7 @@ Int64Array = npt.NDArray[np.int64]
 
 U33, U32, U31, U29 = np.uint64(33), np.uint64(32), np.uint64(31), np.uint64(29)
 U35 = np.uint64(35)
+ASCII_END = np.uint64(0x80)
 CONTENT_HASH_BYTES = 16
 
 
@@ -171,6 +172,7 @@ def _fingerprint(
     for i in range(num_texts):
         longest = max(longest, offsets[i + 1] - offsets[i])
     word_hashes = np.empty(longest + 1, np.uint64)  # a word is at least one byte
+    sums = np.empty(longest + 1, np.uint64)
     mixed = np.empty(longest + 1, np.uint32)
     content = np.zeros((num_texts, 2), np.uint64)
     signatures = np.zeros((num_texts, num_perm), np.uint32)
@@ -183,8 +185,14 @@ def _fingerprint(
             continue
         n = min(ngram, num_words)
         count = num_words - n + 1
+        # A place in the shingle at a time: the inner loops become vector code.
+        sums[:count] = 0
+        for k in range(n):
+            multiplier = multipliers[k]
+            for j in range(count):
+                sums[j] += word_hashes[j + k] * multiplier
         for j in range(count):
-            mixed[j] = _fmix32(np.uint32(_combine(word_hashes, j, n, multipliers) >> U32))
+            mixed[j] = _fmix32(np.uint32(fmix64(sums[j]) >> U32))
         # One permutation at a time: the shingles stay in cache and the minimum in a register,
         # and the inner loop becomes vector code.
         for k in range(num_perm):
@@ -251,7 +259,12 @@ def hash_words(
     in_word = False
     i = start
     while i < end:
-        code_point, i = decode(data, i, end)
+        code_point = np.uint64(data[i])
+        if code_point < ASCII_END:  # of decode's branches the one that is nearly always taken
+            i += 1
+        else:
+            decoded, i = decode(data, i, end)
+            code_point = np.uint64(decoded)
         what = kind[code_point]
         if what == MARK:
             continue
