@@ -14,7 +14,7 @@ from numba import njit
 
 from curation.dedup.minhash import hash_words
 from curation.hashing import FMIX_1, fmix64
-from curation.ingest.text import FOLD, KIND, utf8_buffers
+from curation.ingest.text import KIND_AND_FOLD, utf8_buffers
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt32Array = npt.NDArray[np.uint32]
@@ -51,7 +51,7 @@ class Cuts(NamedTuple):
 def units(text: pa.Array) -> Units:
     """Return the units with words of every text; a null has none. Cost: O(bytes), words twice."""
     data, offsets = utf8_buffers(text)
-    return Units(*_units(data, offsets, KIND, FOLD))
+    return Units(*_units(data, offsets, KIND_AND_FOLD))
 
 
 def document_counts(found: Units, min_words: int) -> tuple[Int64Array, Int64Array]:
@@ -81,7 +81,7 @@ def cut(text: pa.Array, found: Units, frequent: Int64Array, min_words: int) -> C
 
 @njit(cache=True, nogil=True)
 def _units(
-    data: UInt8Array, offsets: Int64Array, kind: UInt8Array, fold: UInt32Array
+    data: UInt8Array, offsets: Int64Array, table: UInt32Array
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Int64Array]:
     num_texts = len(offsets) - 1
     longest, num_lines = 0, 0
@@ -112,12 +112,12 @@ def _units(
                 block = _end_of_paragraph(data, at, last)
                 paragraph = found
                 found = _add(
-                    data, at, block, first, PARAGRAPH_TAG, kind, fold, words, found,
+                    data, at, block, first, PARAGRAPH_TAG, table, words, found,
                     key, start, end, num_words,
                 )  # fmt: skip
             lines_in_paragraph += 1
             found = _add(
-                data, at, stop, first, LINE_TAG, kind, fold, words, found,
+                data, at, stop, first, LINE_TAG, table, words, found,
                 key, start, end, num_words,
             )  # fmt: skip
             at = stop
@@ -143,8 +143,7 @@ def _add(
     stop: int,
     origin: int,
     tag: np.uint64,
-    kind: UInt8Array,
-    fold: UInt32Array,
+    table: UInt32Array,
     words: UInt64Array,
     found: int,
     key: Int64Array,
@@ -154,7 +153,7 @@ def _add(
 ) -> int:
     """Write down a unit; return how many there are now."""
     content = np.zeros(2, np.uint64)
-    num_words[found] = hash_words(data, begin, stop, kind, fold, words, content)
+    num_words[found] = hash_words(data, begin, stop, table, words, content)
     key[found] = np.int64(fmix64((content[0] ^ tag) * FMIX_1 + content[1]))
     start[found], end[found] = begin - origin, stop - origin
     return found + 1

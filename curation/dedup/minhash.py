@@ -20,7 +20,16 @@ import pyarrow as pa
 from numba import njit
 
 from curation.hashing import FMIX_1, FMIX_2, FNV_OFFSET, FNV_PRIME, GOLDEN, fmix64
-from curation.ingest.text import FOLD, KIND, MARK, SINGLE, WORD, decode, utf8_buffers, words
+from curation.ingest.text import (
+    FOLD_BITS,
+    KIND_AND_FOLD,
+    MARK,
+    SINGLE,
+    WORD,
+    decode,
+    utf8_buffers,
+    words,
+)
 
 FORMAT_VERSION = 1
 """Version of normalising, hashing and layout. A change of any makes another, incompatible index."""
@@ -33,6 +42,7 @@ Int64Array = npt.NDArray[np.int64]
 U33, U32, U31, U29 = np.uint64(33), np.uint64(32), np.uint64(31), np.uint64(29)
 U35 = np.uint64(35)
 ASCII_END = np.uint64(0x80)
+FOLDED = np.uint32((1 << FOLD_BITS) - 1)
 CONTENT_HASH_BYTES = 16
 
 
@@ -65,7 +75,11 @@ def fingerprint(text: pa.Array, spec: MinHashSpec) -> pa.StructArray:
     """
     data, offsets = utf8_buffers(text)
     hashes, signatures, num_shingles = _fingerprint(
-        data, offsets, KIND, FOLD, *permutations(spec.num_perm, spec.seed), _multipliers(spec.ngram)
+        data,
+        offsets,
+        KIND_AND_FOLD,
+        *permutations(spec.num_perm, spec.seed),
+        _multipliers(spec.ngram),
     )
     empty = num_shingles == 0
     return pa.StructArray.from_arrays(
@@ -104,7 +118,7 @@ def shingle_hashes(text: pa.Array, spec: MinHashSpec) -> pa.ListArray:
     with probability 2^-64.
     """
     data, offsets = utf8_buffers(text)
-    hashes, ends = _shingle_hashes(data, offsets, KIND, FOLD, _multipliers(spec.ngram))
+    hashes, ends = _shingle_hashes(data, offsets, KIND_AND_FOLD, _multipliers(spec.ngram))
     return pa.ListArray.from_arrays(
         pa.array(ends.astype(np.int32)),
         pa.array(hashes.view(np.int64)[: ends[-1]]),
@@ -159,8 +173,7 @@ def _binary(data: UInt8Array, width: int, null: npt.NDArray[np.bool_]) -> pa.Arr
 def _fingerprint(
     data: UInt8Array,
     offsets: Int64Array,
-    kind: UInt8Array,
-    fold: UInt32Array,
+    table: UInt32Array,
     a: UInt32Array,
     b: UInt32Array,
     multipliers: UInt64Array,
@@ -178,9 +191,7 @@ def _fingerprint(
     signatures = np.zeros((num_texts, num_perm), np.uint32)
     num_shingles = np.zeros(num_texts, np.int32)
     for i in range(num_texts):
-        num_words = hash_words(
-            data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content[i]
-        )
+        num_words = hash_words(data, offsets[i], offsets[i + 1], table, word_hashes, content[i])
         if num_words == 0:
             continue
         n = min(ngram, num_words)
@@ -209,8 +220,7 @@ def _fingerprint(
 def _shingle_hashes(
     data: UInt8Array,
     offsets: Int64Array,
-    kind: UInt8Array,
-    fold: UInt32Array,
+    table: UInt32Array,
     multipliers: UInt64Array,
 ) -> tuple[UInt64Array, Int64Array]:
     num_texts = len(offsets) - 1
@@ -222,7 +232,7 @@ def _shingle_hashes(
     content = np.zeros(2, np.uint64)
     end = 0
     for i in range(num_texts):
-        num_words = hash_words(data, offsets[i], offsets[i + 1], kind, fold, word_hashes, content)
+        num_words = hash_words(data, offsets[i], offsets[i + 1], table, word_hashes, content)
         if num_words > 0:
             n = min(ngram, num_words)
             found = np.empty(num_words - n + 1, np.uint64)
@@ -242,8 +252,7 @@ def hash_words(
     data: UInt8Array,
     start: int,
     end: int,
-    kind: UInt8Array,
-    fold: UInt32Array,
+    table: UInt32Array,
     word_hashes: UInt64Array,
     content: UInt64Array,
 ) -> int:
@@ -265,29 +274,32 @@ def hash_words(
         else:
             decoded, i = decode(data, i, end)
             code_point = np.uint64(decoded)
-        what = kind[code_point]
+        entry = table[code_point]
+        what = entry >> np.uint32(FOLD_BITS)
+        if what == WORD:  # most often, so first
+            folded = np.uint64(entry & FOLDED)
+            run = (run ^ folded) * FNV_PRIME
+            low = (low ^ folded) * FMIX_2
+            low ^= low >> U29
+            in_word = True
+            continue
         if what == MARK:
             continue
-        if in_word and what != WORD:
+        if in_word:
             word = fmix64(run)
             word_hashes[num_words] = word
             num_words += 1
             high, low = _mix_content(high, low, word)
             run = FNV_OFFSET
             in_word = False
-        if what in (WORD, SINGLE):
-            folded = np.uint64(fold[code_point])
-            run = (run ^ folded) * FNV_PRIME
+        if what == SINGLE:
+            folded = np.uint64(entry & FOLDED)
             low = (low ^ folded) * FMIX_2
             low ^= low >> U29
-            in_word = True
-            if what == SINGLE:
-                word = fmix64(run)
-                word_hashes[num_words] = word
-                num_words += 1
-                high, low = _mix_content(high, low, word)
-                run = FNV_OFFSET
-                in_word = False
+            word = fmix64((FNV_OFFSET ^ folded) * FNV_PRIME)
+            word_hashes[num_words] = word
+            num_words += 1
+            high, low = _mix_content(high, low, word)
     if in_word:
         word = fmix64(run)
         word_hashes[num_words] = word

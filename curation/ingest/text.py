@@ -18,6 +18,7 @@ from numba import njit
 
 NUM_CODE_POINTS = 0x110000
 SEPARATOR, WORD, SINGLE, MARK = 0, 1, 2, 3
+FOLD_BITS = 21  # of a code point
 
 # Scripts written without spaces between words; one character is taken as one word.
 SINGLE_RANGES = (
@@ -211,3 +212,5 @@ if __name__ == "__main__":
     _write_tables(str(resources.files("curation.ingest").joinpath("unicode_words.npz")))
 else:
     KIND, FOLD = _load_tables()
+    # Both in one word, for loops that need both of every character.
+    KIND_AND_FOLD: npt.NDArray[np.uint32] = KIND.astype(np.uint32) << np.uint32(FOLD_BITS) | FOLD
