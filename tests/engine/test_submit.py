@@ -57,7 +57,7 @@ def test_submitted_jobs_fill_the_same_lake(configure, undisturbed, rows_of, tmp_
 
     code, said = submit("pipeline", "--config", settings)
     assert code == 0, said
-    assert "1 of 6 slices are committed" in said
+    assert "1 of 7 slices are committed" in said
     assert rows_of(Lake(config.lake)) == rows_of(undisturbed(1).lake)
 
 
