@@ -41,7 +41,7 @@ check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(INSTALLED_BENCH) bench-setup ## measure speed against peers
+bench: $(INSTALLED_BENCH) bench-setup bench-corpus ## measure speed against peers
 	$(BIN)/python tests/bench/run.py
 
 bench-setup: $(BENCH)/.installed ## make .venv-bench with datatrove, which `make bench` compares with

@@ -136,19 +136,20 @@ def sources_of(suite: str) -> str:
 
 def pages(package: Path) -> Iterator[Page]:
     """Yield the help pages of a package, in the order of their paths."""
-    process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
     found = []
-    assert process.stdout is not None
-    with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-        for member in archive:
-            match = PAGE.match(member.name)
-            if match and member.isfile():
-                content = archive.extractfile(member)
-                assert content is not None
-                language, path = match.groups()
-                url = f"https://help.libreoffice.org/latest/{language}/text/{path}"
-                found.append(Page(url, content.read()))
-    if process.wait() != 0:
+    command = ["dpkg-deb", "--fsys-tarfile", package]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                match = PAGE.match(member.name)
+                if match and member.isfile():
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    language, path = match.groups()
+                    url = f"https://help.libreoffice.org/latest/{language}/text/{path}"
+                    found.append(Page(url, content.read()))
+    if process.returncode != 0:
         sys.exit(f"{package.name} cannot be unpacked; delete it and run again")
     yield from sorted(found)
 
