@@ -26,12 +26,12 @@ MESSAGE = pa.schema(
     ]
 )
 # To a document:
-FIRST, COPY, OLD, EXACT, BEST, GONE, SHARED, ACTIVE, RETAINED, VOTE_LOW, VOTE_HIGH = range(11)
-WANTED, KILL = range(11, 13)
+FIRST, COPY, OLD, EXACT, BEST, GONE, SHARED, ACTIVE, RETAINED = range(9)
+VOTE_LOW, VOTE_HIGH, WANTED, SCORED = range(9, 13)
 # To a bucket:
 MEET, UNDECIDED, ENTERED, LEADER, REMOVED, SEEK = range(13, 19)
 # To a range of the index, to a file, to the one solver; and results:
-PROBE, HASHES, PAIR, SCORED, FULL, MEMBER, DUPLICATE, INDEX, BEYOND = range(19, 28)
+PROBE, HASHES, PAIR, FULL, MEMBER, DUPLICATE, INDEX, BEYOND = range(19, 27)
 
 PIECE_BYTES = 32_000_000
 BLOCK_BITS = 16  # of a doc_id: the driver counts by blocks of 65,536 records of a file
@@ -71,8 +71,8 @@ class Cluster(Protocol):
     def exchange(self, step: Step, *rows: Rows) -> Rows:
         """Bring messages with equal `to` together in one part, and run a step on every part."""
 
-    def select(self, rows: Rows, kinds: Sequence[int], *, bare: bool = False) -> Rows:
-        """Return the messages of these kinds, `bare` without their payload."""
+    def select(self, rows: Rows, kinds: Sequence[int]) -> Rows:
+        """Return the messages of these kinds."""
 
     def save(self, rows: Rows) -> Rows:
         """Write the messages, so that they are not computed again."""
@@ -117,10 +117,9 @@ class Parts:
             outputs += in_pieces(own.to_batches(1_000), step, self.piece_bytes, self.meter)
         return pa.concat_tables(outputs)
 
-    def select(self, rows: pa.Table, kinds: Sequence[int], *, bare: bool = False) -> pa.Table:
+    def select(self, rows: pa.Table, kinds: Sequence[int]) -> pa.Table:
         """Return the messages of these kinds."""
-        rows = rows.filter(pc.is_in(rows["kind"], pa.array(kinds, pa.int8())))
-        return without_payload(rows) if bare else rows
+        return rows.filter(pc.is_in(rows["kind"], pa.array(kinds, pa.int8())))
 
     def save(self, rows: pa.Table) -> pa.Table:
         """Return the rows: they are computed already."""
@@ -224,11 +223,6 @@ def messages(
         _repeated(b"", n) if payload is None else one_chunk(payload),
     ]
     return pa.table(columns, schema=MESSAGE)
-
-
-def without_payload(rows: pa.Table) -> pa.Table:
-    """Return messages with empty payloads."""
-    return rows.set_column(5, MESSAGE.field("payload"), _repeated(b"", rows.num_rows))
 
 
 def readdressed(rows: pa.Table, to: Any, kind: int | None = None) -> pa.Table:

@@ -198,10 +198,9 @@ class SparkCluster:
         """Shuffle by the first column and sort every part; Spark spills what is too large."""
         return rows.repartition(self.num_parts, names[0]).sortWithinPartitions(*names)
 
-    def select(self, rows: DataFrame, kinds: Sequence[int], *, bare: bool = False) -> DataFrame:
+    def select(self, rows: DataFrame, kinds: Sequence[int]) -> DataFrame:
         """Return the messages of these kinds."""
-        rows = rows.filter(F.col("kind").isin(list(kinds)))
-        return rows.withColumn("payload", F.lit(b"")) if bare else rows
+        return rows.filter(F.col("kind").isin(list(kinds)))
 
     def save(self, rows: DataFrame) -> DataFrame:
         """Write the messages as Parquet and return them read back."""
