@@ -55,13 +55,13 @@ def dedup_growth() -> dict[str, Any]:
 
 
 def dedup_incremental() -> dict[str, Any]:
-    """fingerprint and dedup of a fourth dump, beside those of all four from scratch."""
+    """fingerprint and dedup of a fourth dump on Spark, beside those of all four from scratch."""
     names = ["A", "B", "C", "D"]
     with folder() as at:
         earlier: list[str] = []
         for seed, name in enumerate(names):
             write_dump(at, name, documents(NUM_OF_DUMP, seed, earlier), NUM_OF_DUMP)
-        config = write_config(at, names)
+        config = write_config(at, names, ON_SPARK)
         curate(config, "ingest", "ingest")
         with peak_bytes() as peaks:
             whole = curate(config, "fingerprint", "dedup")
