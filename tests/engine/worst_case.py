@@ -125,7 +125,7 @@ def record(stage: str, slice: str, outcome: Outcome) -> RunRecord:
 
 
 class PeakMemory:
-    """Looks at the resident memory of the processes of this session every half second (Linux)."""
+    """Looks at the memory of the other processes of this session every half second (Linux)."""
 
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
@@ -145,7 +145,8 @@ class PeakMemory:
                     fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
                 except (OSError, ValueError):
                     continue
-                if _session_of(status.parent) != os.getsid(0):
+                is_own = status.parent.name == str(os.getpid())  # which made the lake, too
+                if is_own or _session_of(status.parent) != os.getsid(0):
                     continue
                 name = "java" if fields["Name"] == "java" else "python"
                 size = int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
