@@ -250,11 +250,22 @@ def test_dumps_one_by_one_give_what_all_at_once_give(configure, undisturbed, row
 @pytest.mark.parametrize(
     ("scope", "scopes", "overrides", "least"),  # least: rounds, solves
     [
+        # of corpora made for it, test_dedup.py compares these scopes
         pytest.param(
-            "global", [[0], [0, 1]], [*SHARING, "dedup.max_rounds=2"], (2, 2), id="global"
+            "global",
+            [[0], [0, 1]],
+            [*SHARING, "dedup.max_rounds=2"],
+            (2, 2),
+            id="global",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
-            "window", [[0], [0, 1], [1, 2]], [*SHARING, "dedup.max_rounds=3"], (1, 0), id="window"
+            "window",
+            [[0], [0, 1], [1, 2]],
+            [*SHARING, "dedup.max_rounds=3"],
+            (1, 0),
+            id="window",
+            marks=pytest.mark.slow,
         ),
         # Inside a dump of manuals no page repeats: ask for less than likeness.
         pytest.param(
