@@ -20,7 +20,7 @@ import numpy as np
 from made import curate, documents, peak_bytes, records, write_config, write_dump
 
 SIZES = (100_000, 200_000, 400_000)
-NUM_OF_DUMP = 100_000
+NUM_OF_DUMP = 200_000
 PEER_DOCUMENTS = 100_000
 ON_SPARK = "[engine]\nsingle_task_documents = 0\n"
 PEER = Path(__file__).parents[2] / ".venv-bench" / "bin" / "python"
