@@ -16,12 +16,17 @@ sentence    a stretch of a line that holds a word, up to a full stop, question o
             (a Western one must be followed by white space, closing quotes between them allowed) or
             to the end of the line. Abbreviations end sentences too.
 characters  code points. Shares of characters by n-grams are of the characters of words.
+bad word    a term of the language's list, word by word: at word borders, or anywhere in scripts
+            written without spaces. Where several terms begin, one is counted.
 
 A ratio with nothing to divide by is 0.
 """
 
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,13 +91,49 @@ CUT_TERMS = (
     "隱私權政策",
 )
 LOREM_IPSUM = "lorem ipsum"
+JAVASCRIPT = "javascript"
+SHORT_LINE_CHARS = 30  # FineWeb (Penedo et al. 2024, section 3.6)
+ALLOWED_WORDS: Mapping[str, Sequence[str]] = {
+    # Terms of LDNOOBW that C4's published code leaves out, since they are common words or syllables
+    "ja": ("sm", "グロ", "女の子"),
+    "zh": ("性",),
+}
 
 BULLETS = "-*\u2022\u2023\u2043\u25aa\u25ab\u25a0\u25a1\u25cf\u25cb\u25e6\u00b7\u2219"
 STOPS = ".?!"
 WIDE_STOPS = "\u3002\uff1f\uff01\uff61"
 # Raffel et al. 2020: full stop, question mark, exclamation mark or closing quotation mark
 TERMINALS = STOPS + WIDE_STOPS + "\"'\u2019\u201d\u300d\u300f"
+# Unicode 15.1, PropList.txt: Sentence_Terminal. FineWeb's `line_punct_ratio` takes the same ones.
+SENTENCE_TERMINAL_RANGES = (
+    (0x21, 0x21), (0x2E, 0x2E), (0x3F, 0x3F), (0x589, 0x589), (0x61D, 0x61F), (0x6D4, 0x6D4),
+    (0x700, 0x702), (0x7F9, 0x7F9), (0x837, 0x837), (0x839, 0x839), (0x83D, 0x83E), (0x964, 0x965),
+    (0x104A, 0x104B), (0x1362, 0x1362), (0x1367, 0x1368), (0x166E, 0x166E), (0x1735, 0x1736),
+    (0x17D4, 0x17D6), (0x17D9, 0x17DA), (0x1803, 0x1803), (0x1809, 0x1809), (0x1944, 0x1945),
+    (0x1AA8, 0x1AAB), (0x1B5A, 0x1B5B), (0x1B5E, 0x1B5F), (0x1B7D, 0x1B7E), (0x1C3B, 0x1C3C),
+    (0x1C7E, 0x1C7F), (0x203C, 0x203D), (0x2047, 0x2049), (0x2E2E, 0x2E2E), (0x2E3C, 0x2E3C),
+    (0x2E53, 0x2E54), (0x3002, 0x3002), (0xA4FF, 0xA4FF), (0xA60E, 0xA60F), (0xA6F3, 0xA6F3),
+    (0xA6F7, 0xA6F7), (0xA876, 0xA877), (0xA8CE, 0xA8CF), (0xA92F, 0xA92F), (0xA9C8, 0xA9C9),
+    (0xAA5D, 0xAA5F), (0xAAF0, 0xAAF1), (0xABEB, 0xABEB), (0xFE52, 0xFE52), (0xFE56, 0xFE57),
+    (0xFF01, 0xFF01), (0xFF0E, 0xFF0E), (0xFF1F, 0xFF1F), (0xFF61, 0xFF61), (0x10A56, 0x10A57),
+    (0x10F55, 0x10F59), (0x10F86, 0x10F89), (0x11047, 0x11048), (0x110BE, 0x110C1),
+    (0x11141, 0x11143), (0x111C5, 0x111C6), (0x111CD, 0x111CD), (0x111DE, 0x111DF),
+    (0x11238, 0x11239), (0x1123B, 0x1123C), (0x112A9, 0x112A9), (0x1144B, 0x1144C),
+    (0x115C2, 0x115C3), (0x115C9, 0x115D7), (0x11641, 0x11642), (0x1173C, 0x1173E),
+    (0x11944, 0x11944), (0x11946, 0x11946), (0x11A42, 0x11A43), (0x11A9B, 0x11A9C),
+    (0x11C41, 0x11C42), (0x11EF7, 0x11EF8), (0x11F43, 0x11F44), (0x16A6E, 0x16A6F),
+    (0x16AF5, 0x16AF5), (0x16B37, 0x16B38), (0x16B44, 0x16B44), (0x16E98, 0x16E98),
+    (0x1BC9F, 0x1BC9F), (0x1DA88, 0x1DA88),
+)  # fmt: skip
 CLOSERS = "\"')]}\u2019\u201d\u300d\u300f\u300b\u3011\uff09\u00bb"
+UPPER_CASE_BLOCKS = (  # where all capitals of Unicode 3.2 are
+    (0x41, 0x590),
+    (0x10A0, 0x10D0),
+    (0x1E00, 0x2190),
+    (0xFF21, 0xFF3B),
+    (0x10400, 0x10428),
+    (0x1D400, 0x1D800),
+)
 ELLIPSIS = 0x2026
 DOTS = (0x2E, 0x3002)  # full stop and ideographic full stop; three make an ellipsis
 MIN_ELLIPSIS_DOTS = 3
@@ -103,6 +144,8 @@ NGRAMS_DUPLICATE = (5, 6, 7, 8, 9, 10)
 _C4 = "Raffel et al. 2020, section 2.2"
 _QUALITY = "Rae et al. 2021, section A1.1, quality filtering"
 _REPETITION = "Rae et al. 2021, section A1.1 and table A1, repetition removal"
+_FINEWEB = "Penedo et al. 2024 (FineWeb), section 3.6"
+_REDPAJAMA = "Weber et al. 2024 (RedPajama-V2), quality signals"
 _CONTEXT = "no rule; says how large the text is"
 RATIO = pa.float64()
 
@@ -120,6 +163,8 @@ class Signal:
 SIGNALS = (
     Signal("num_chars", "code points of the text", _CONTEXT, pa.int32()),
     Signal("num_lines", "lines that are not blank", _CONTEXT, pa.int32()),
+    Signal("num_paragraphs", "paragraphs", _CONTEXT, pa.int32()),
+    Signal("num_sentences", "sentences of all lines", _REDPAJAMA, pa.int32()),
     Signal("num_words", "words", _QUALITY, pa.int32()),
     Signal("mean_word_length", "characters of words / words", _QUALITY),
     Signal("hash_word_ratio", "characters '#' / words", _QUALITY),
@@ -132,6 +177,30 @@ SIGNALS = (
         "distinct stop words of the language; null where it has no list",
         _QUALITY,
         pa.int32(),
+    ),
+    Signal(
+        "stop_word_fraction",
+        "words that are stop words of the language / words; null where it has no list",
+        _REDPAJAMA,
+    ),
+    Signal("unique_word_fraction", "distinct words / words", _REDPAJAMA),
+    Signal(
+        "word_entropy",
+        "entropy of the distribution of words, in nats, to six decimals",
+        _REDPAJAMA,
+    ),
+    Signal("all_caps_word_fraction", "words with letters, all upper case / words", _REDPAJAMA),
+    Signal("upper_case_char_fraction", "upper-case letters / characters of words", _REDPAJAMA),
+    Signal("digit_char_fraction", "digits / characters of words", _REDPAJAMA),
+    Signal(
+        "short_line_fraction", f"lines of at most {SHORT_LINE_CHARS} characters / lines", _FINEWEB
+    ),
+    Signal("newline_word_ratio", "characters '\\n' / words", _FINEWEB),
+    Signal(
+        "sentence_terminal_line_fraction",
+        "lines that end in a sentence terminal of Unicode, marks and white space aside; an "
+        "ellipsis of full stops is one, closing quotes are none",
+        _FINEWEB,
     ),
     Signal("duplicate_line_fraction", "lines that repeat an earlier one", _REPETITION),
     Signal("duplicate_line_char_fraction", "characters of those / of all lines", _REPETITION),
@@ -155,6 +224,13 @@ SIGNALS = (
         for n in NGRAMS_DUPLICATE
     ),
     Signal("terminal_line_fraction", "lines that end like a sentence", _C4),
+    Signal("num_javascript_lines", "lines with 'javascript'", _C4, pa.int32()),
+    Signal(
+        "num_bad_words",
+        "occurrences of terms of the language's list of bad words; null where it has no list",
+        _C4,
+        pa.int32(),
+    ),
     Signal("num_left_braces", "characters '{'", _C4, pa.int32()),
     Signal("num_lorem_ipsum", "occurrences of 'lorem ipsum'", _C4, pa.int32()),
     Signal("num_c4_lines_cut", "lines that C4 would cut", _C4, pa.int32()),
@@ -197,24 +273,82 @@ SIGNALS_SCHEMA = pa.schema([(signal.name, signal.type) for signal in SIGNALS])
     CHARS_CUT,
     SENTENCES_KEPT,
     CUTS,
+    SENTENCES,
+    STOP_WORDS_SEEN,
+    UNIQUE_WORDS,
+    ENTROPY_MICRONATS,
+    ALL_CAPS_WORDS,
+    UPPER_CHARS,
+    DIGIT_CHARS,
+    SHORT_LINES,
+    NEWLINES,
+    SENTENCE_TERMINAL_LINES,
+    JAVASCRIPT_LINES,
+    BAD_WORDS,
     NGRAM_CHARS,  # and the next: one for each n from 2 to 10
-) = range(26)
+) = range(38)
 MAX_NGRAM = max(NGRAMS_DUPLICATE)
 NUM_COUNTS = NGRAM_CHARS + MAX_NGRAM - 1
 
 # Classes of characters, bits of the table _CLASS
 SPACE, BULLET, STOP, WIDE_STOP, TERMINAL, CLOSER = 1, 2, 4, 8, 16, 32
+SENTENCE_TERMINAL, UPPER = 64, 128
+FIRST_WORD_BITS = 16  # of a word's hash: the bitmap of words that begin a bad word
 
 MIN_TABLE_BITS = 10
 
 
-def signals(text: pa.Array, lang: pa.Array) -> pa.StructArray:
+class BadWords(NamedTuple):
+    """Lists of bad words, compiled; row i of the arrays belongs to languages[i]."""
+
+    languages: tuple[str, ...]
+    first: npt.NDArray[np.bool_]  # [language, low bits of a word's hash]: may begin a term
+    lengths: Int32Array  # [language, k]: numbers of words that terms have, ascending, then 0
+    terms: UInt64Array  # of all languages, ascending by language
+    ends: Int64Array  # terms of language i are terms[ends[i] : ends[i + 1]], ascending
+
+
+def compile_bad_words(lists: Mapping[str, Sequence[str]]) -> BadWords:
+    """Return lists of terms by language as `signals` needs them; ALLOWED_WORDS are left out.
+
+    A term counts by its words, so case and signs make no difference. A term without a letter or
+    digit (LDNOOBW's English list has an emoji) cannot be found, and is left out.
+    """
+    first = np.zeros((len(lists), 1 << FIRST_WORD_BITS), np.bool_)
+    hashes, lengths = [], []
+    for row, (language, terms) in enumerate(lists.items()):
+        allowed = {tuple(words(term)) for term in ALLOWED_WORDS.get(language, ())}
+        phrases = {tuple(words(term)) for term in terms} - allowed - {()}
+        hashes.append(sorted(_hash_phrase(phrase) for phrase in phrases))
+        lengths.append(sorted({len(phrase) for phrase in phrases}))
+        for phrase in phrases:
+            first[row, _hash_word(phrase[0]) & ((1 << FIRST_WORD_BITS) - 1)] = True
+    width = max(map(len, lengths), default=0)
+    return BadWords(
+        tuple(lists),
+        first,
+        np.array([row + [0] * (width - len(row)) for row in lengths], np.int32).reshape(-1, width),
+        np.array([term for row in hashes for term in row], np.uint64),
+        np.cumsum([0, *map(len, hashes)]),
+    )
+
+
+NO_BAD_WORDS = BadWords(
+    (),
+    np.zeros((0, 1 << FIRST_WORD_BITS), np.bool_),
+    np.zeros((0, 0), np.int32),
+    np.zeros(0, np.uint64),
+    np.zeros(1, np.int64),
+)
+
+
+def signals(text: pa.Array, lang: pa.Array, bad_words: BadWords = NO_BAD_WORDS) -> pa.StructArray:
     """Return the signals of every text: one struct of SIGNALS_SCHEMA, null for a null text.
 
-    `lang` (string) chooses stop words and the shortest line; a language without its own numbers,
-    or null, gets null stop words. c4_cuts are the lines that C4 cuts for holding one of CUT_TERMS
-    (ASCII case ignored) or fewer than MIN_LINE_WORDS words, each with its newline and the blank
-    lines after it; neighbours are one span. C4's cut of lines without terminal punctuation is not
+    `lang` (string) chooses stop words, the shortest line and the list of bad words; a language
+    without its own numbers, or null, gets nulls. c4_cuts are the lines that C4 cuts for holding one
+    of CUT_TERMS (ASCII case ignored) or fewer than MIN_LINE_WORDS words, each with its newline and
+    the blank lines after it; neighbours are one span. C4's cut of lines without terminal punctuation is not
     among them: FineWeb (Penedo et al. 2024, section 3.5) found that it removes 30 % of tokens and
     left it out, and half of all documentation pages would lose more than half of their lines. The
     share of lines with terminal punctuation is a signal.
@@ -224,9 +358,10 @@ def signals(text: pa.Array, lang: pa.Array) -> pa.StructArray:
     it is nothing but newlines.
     """
     data, offsets = utf8_buffers(text)
-    languages = _language_codes(lang)
+    languages = _language_codes(lang, list(STOP_WORDS))
+    bad_languages = _language_codes(lang, list(bad_words.languages))
     stop_words, min_line_words = _LANGUAGE_TABLES
-    terms, term_offsets, first_term, lorem_ipsum = _TERMS
+    terms, term_offsets, first_term, lorem_ipsum, javascript = _TERMS
     counts, cuts = _signals(
         data,
         offsets,
@@ -240,8 +375,16 @@ def signals(text: pa.Array, lang: pa.Array) -> pa.StructArray:
         term_offsets,
         first_term,
         lorem_ipsum,
+        javascript,
+        bad_languages,
+        bad_words.first,
+        bad_words.lengths,
+        bad_words.terms,
+        bad_words.ends,
     )
-    columns = _columns(counts, cuts, languages)
+    has_stop_words = languages < len(STOP_WORDS)
+    has_bad_words = bad_languages < len(bad_words.languages)
+    columns = _columns(counts, cuts, has_stop_words, has_bad_words)
     return pa.StructArray.from_arrays(
         [columns[field.name].cast(field.type) for field in SIGNALS_SCHEMA],
         fields=list(SIGNALS_SCHEMA),
@@ -256,12 +399,12 @@ def count_words(text: pa.Array) -> pa.Int32Array:
     return pa.array(_count_words(data, offsets, KIND), mask=null)
 
 
-def _language_codes(lang: pa.Array) -> npt.NDArray[np.int8]:
-    """Return the place of each language in STOP_WORDS, and their number for any other."""
+def _language_codes(lang: pa.Array, known: Sequence[str]) -> Int32Array:
+    """Return the place of each language among the known ones, and their number for any other."""
     if isinstance(lang, pa.ChunkedArray):
         lang = lang.combine_chunks()
-    codes = pc.index_in(lang.cast(pa.string()), value_set=pa.array(list(STOP_WORDS)))
-    return np.asarray(codes.fill_null(len(STOP_WORDS)), dtype=np.int8)
+    codes = pc.index_in(lang.cast(pa.string()), value_set=pa.array(known, pa.string()))
+    return np.asarray(codes.fill_null(len(known)), dtype=np.int32)
 
 
 def _language_tables() -> tuple[UInt64Array, Int32Array]:
@@ -283,14 +426,27 @@ def _hash_word(word: str) -> int:
     return h
 
 
+def _hash_phrase(phrase: Sequence[str]) -> int:
+    """The plain-Python twin of the kernel's hash of several words."""
+    h = int(FNV_OFFSET)
+    for word in phrase:
+        h = ((h ^ _hash_word(word)) * int(GOLDEN)) & 0xFFFFFFFFFFFFFFFF
+    return h
+
+
 def _columns(
-    counts: Int64Array, cuts: Int32Array, languages: npt.NDArray[np.int8]
+    counts: Int64Array,
+    cuts: Int32Array,
+    has_stop_words: npt.NDArray[np.bool_],
+    has_bad_words: npt.NDArray[np.bool_],
 ) -> dict[str, pa.Array]:
-    def share(part: int, whole: int | Int64Array) -> pa.Array:
+    def share(
+        part: int, whole: int | Int64Array, valid: npt.NDArray[np.bool_] | None = None
+    ) -> pa.Array:
         divisor = counts[:, whole] if isinstance(whole, int) else whole
         shares = np.zeros(len(counts))
         np.divide(counts[:, part], divisor, out=shares, where=divisor > 0)
-        return pa.array(shares)
+        return pa.array(shares, mask=None if valid is None else ~valid)
 
     spans = pa.StructArray.from_arrays(
         [pa.array(cuts[:, 0]), pa.array(cuts[:, 1])], names=["start", "end"]
@@ -299,6 +455,8 @@ def _columns(
     columns = {
         "num_chars": pa.array(counts[:, CHARS]),
         "num_lines": pa.array(counts[:, LINES]),
+        "num_paragraphs": pa.array(counts[:, PARAGRAPHS]),
+        "num_sentences": pa.array(counts[:, SENTENCES]),
         "num_words": pa.array(counts[:, WORDS]),
         "mean_word_length": share(WORD_CHARS, WORDS),
         "hash_word_ratio": share(HASHES, WORDS),
@@ -308,13 +466,24 @@ def _columns(
         "alphabetic_word_fraction": share(ALPHABETIC_WORDS, counts[:, WORDS] + counts[:, SYMBOLS]),
         "num_stop_words": pa.array(
             np.bitwise_count(counts[:, STOP_WORD_BITS]).astype(np.int32),
-            mask=languages == len(STOP_WORDS),
+            mask=~has_stop_words,
         ),
+        "stop_word_fraction": share(STOP_WORDS_SEEN, WORDS, has_stop_words),
+        "unique_word_fraction": share(UNIQUE_WORDS, WORDS),
+        "word_entropy": pa.array(counts[:, ENTROPY_MICRONATS] / 1e6),
+        "all_caps_word_fraction": share(ALL_CAPS_WORDS, WORDS),
+        "upper_case_char_fraction": share(UPPER_CHARS, WORD_CHARS),
+        "digit_char_fraction": share(DIGIT_CHARS, WORD_CHARS),
+        "short_line_fraction": share(SHORT_LINES, LINES),
+        "newline_word_ratio": share(NEWLINES, WORDS),
+        "sentence_terminal_line_fraction": share(SENTENCE_TERMINAL_LINES, LINES),
         "duplicate_line_fraction": share(DUPLICATE_LINES, LINES),
         "duplicate_line_char_fraction": share(DUPLICATE_LINE_CHARS, LINE_CHARS),
         "duplicate_paragraph_fraction": share(DUPLICATE_PARAGRAPHS, PARAGRAPHS),
         "duplicate_paragraph_char_fraction": share(DUPLICATE_PARAGRAPH_CHARS, LINE_CHARS),
         "terminal_line_fraction": share(TERMINAL_LINES, LINES),
+        "num_javascript_lines": pa.array(counts[:, JAVASCRIPT_LINES]),
+        "num_bad_words": pa.array(counts[:, BAD_WORDS].astype(np.int32), mask=~has_bad_words),
         "num_left_braces": pa.array(counts[:, LEFT_BRACES]),
         "num_lorem_ipsum": pa.array(counts[:, LOREM_IPSUMS]),
         "num_c4_lines_cut": pa.array(counts[:, LINES_CUT]),
@@ -343,11 +512,19 @@ def _build_classes() -> UInt8Array:
     ):
         for character in characters:
             classes[ord(character)] |= bit
+    for first, last in SENTENCE_TERMINAL_RANGES:
+        classes[first : last + 1] |= SENTENCE_TERMINAL
+    for start, stop in UPPER_CASE_BLOCKS:
+        for code_point in range(start, stop):
+            # Unicode 3.2 comes with every Python, so that no version can change a signal
+            if unicodedata.ucd_3_2_0.category(chr(code_point)) in ("Lu", "Lt"):
+                classes[code_point] |= UPPER
     return classes
 
 
-def _build_terms() -> tuple[UInt8Array, Int64Array, Int64Array, int]:
-    """Return the terms' bytes, their offsets, the first term of each first byte, and LOREM_IPSUM's.
+def _build_terms() -> tuple[UInt8Array, Int64Array, Int64Array, int, int]:
+    """Return the terms' bytes, their offsets, the first term of each first byte, and the numbers of
+    LOREM_IPSUM and JAVASCRIPT.
 
     Terms are sorted by bytes, so those that begin with byte b are first[b] to first[b + 1].
     """
@@ -355,7 +532,8 @@ def _build_terms() -> tuple[UInt8Array, Int64Array, Int64Array, int]:
     offsets = np.concatenate([[0], np.cumsum([len(term) for term in terms])])
     first = np.searchsorted([term[0] for term in terms], np.arange(257))
     joined = np.frombuffer(b"".join(terms), np.uint8)
-    return joined, offsets.astype(np.int64), first, terms.index(LOREM_IPSUM.encode())
+    lorem_ipsum, javascript = (terms.index(term.encode()) for term in (LOREM_IPSUM, JAVASCRIPT))
+    return joined, offsets.astype(np.int64), first, lorem_ipsum, javascript
 
 
 _LANGUAGE_TABLES = _language_tables()
@@ -367,7 +545,7 @@ _TERMS = _build_terms()
 def _signals(
     data: UInt8Array,
     offsets: Int64Array,
-    languages: npt.NDArray[np.int8],
+    languages: Int32Array,
     stop_words: UInt64Array,
     min_line_words: Int32Array,
     kind: UInt8Array,
@@ -377,6 +555,12 @@ def _signals(
     term_offsets: Int64Array,
     first_term: Int64Array,
     lorem_ipsum: int,
+    javascript: int,
+    bad_languages: Int32Array,
+    bad_first: npt.NDArray[np.bool_],
+    bad_lengths: Int32Array,
+    bad_terms: UInt64Array,
+    bad_ends: Int64Array,
 ) -> tuple[Int64Array, Int32Array]:
     """Return counts [text, NUM_COUNTS] and the spans [cut, (start, end)] of all texts in order."""
     num_texts = len(offsets) - 1
@@ -403,6 +587,7 @@ def _signals(
         row = counts[i]
         row[CHARS] = _count_chars(data, start, end)
         lines = _split_lines(data, start, end, classes, line_spans)
+        row[NEWLINES] = lines - (end > start and data[end - 1] != 0x0A)
         num_words = 0
         for j in range(lines):
             line_start, line_end = line_spans[j, 1], line_spans[j, 2]
@@ -423,10 +608,12 @@ def _signals(
                 num_words,
                 row,
             )
-            has_cut_term, num_lorem_ipsum = _find_terms(
-                data, line_start, line_end, terms, term_offsets, first_term, lorem_ipsum
+            has_cut_term, num_lorem_ipsum, has_javascript = _find_terms(
+                data, line_start, line_end, terms, term_offsets, first_term, lorem_ipsum, javascript
             )
+            row[SENTENCES] += num_sentences
             row[LOREM_IPSUMS] += num_lorem_ipsum
+            row[JAVASCRIPT_LINES] += has_javascript
             if has_cut_term or num_words - words_before < min_line_words[languages[i]]:
                 line_cut[j] = True
                 row[LINES_CUT] += 1
@@ -439,6 +626,15 @@ def _signals(
             table = _new_table(_table_bits(most_keys))
         _count_duplicate_lines(data, line_spans, lines, table, row)
         _count_ngrams(word_hashes, chars_before, num_words, ngrams, tallies, table, row)
+        if bad_languages[i] < len(bad_first):
+            language = bad_languages[i]
+            row[BAD_WORDS] = _count_bad_words(
+                word_hashes,
+                num_words,
+                bad_first[language],
+                bad_lengths[language],
+                bad_terms[bad_ends[language] : bad_ends[language + 1]],
+            )
         num_cuts = _cut_lines(data, line_spans, line_cut, lines, start, end, cuts, num_cuts, row)
     return counts, cuts[:num_cuts].copy()
 
@@ -542,14 +738,21 @@ def _read_line(
         if what == MARK:
             continue
         if what != SEPARATOR:
-            h, length, alphabetic, i = _read_word(code_point, data, i, end, kind, fold)
+            h, length, num_digits, num_upper, i = _read_word(
+                code_point, data, i, end, kind, fold, classes
+            )
             word_hashes[num_words] = h
             chars_before[num_words + 1] = chars_before[num_words] + length
             num_words += 1
-            row[ALPHABETIC_WORDS] += alphabetic
+            row[ALPHABETIC_WORDS] += num_digits < length
+            row[DIGIT_CHARS] += num_digits
+            row[UPPER_CHARS] += num_upper
+            row[ALL_CAPS_WORDS] += num_upper > 0 and num_upper + num_digits == length
             for k in range(len(stop_words)):
                 if stop_words[k] == h:
                     row[STOP_WORD_BITS] |= 1 << k
+                    row[STOP_WORDS_SEEN] += 1
+                    break
             first_class, last_class = max(first_class, 0), 0
             piece_has_word, stopped, num_dots, before = True, False, 0, 0
             continue
@@ -580,18 +783,25 @@ def _read_line(
     row[BULLET_LINES] += first_class > 0 and first_class & BULLET != 0
     row[ELLIPSIS_LINES] += ends_in_ellipsis
     row[TERMINAL_LINES] += last_class & TERMINAL != 0 and not ends_in_ellipsis
+    row[SENTENCE_TERMINAL_LINES] += last_class & SENTENCE_TERMINAL != 0
     return num_words, num_sentences
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _read_word(
-    code_point: int, data: UInt8Array, i: int, end: int, kind: UInt8Array, fold: UInt32Array
-) -> tuple[np.uint64, int, bool, int]:
-    """Return hash, length, whether there is a letter, and the end of the word of `code_point`.
+    code_point: int,
+    data: UInt8Array,
+    i: int,
+    end: int,
+    kind: UInt8Array,
+    fold: UInt32Array,
+    classes: UInt8Array,
+) -> tuple[np.uint64, int, int, int, int]:
+    """Return hash, length, digits, upper-case letters, and the end of the word of `code_point`.
 
     Its next character, if there is one, begins at byte i.
     """
-    h, length, alphabetic = FNV_OFFSET, 0, False
+    h, length, num_digits, num_upper = FNV_OFFSET, 0, 0, 0
     is_single = kind[code_point] == SINGLE
     what = WORD
     while True:
@@ -599,7 +809,9 @@ def _read_word(
             folded = np.int64(fold[code_point])
             h = (h ^ np.uint64(folded)) * FNV_PRIME
             length += 1
-            alphabetic |= not 0x30 <= folded <= 0x39  # the fold makes ASCII of every digit
+            num_digits += int(0x30 <= folded <= 0x39)  # the fold makes ASCII of every digit
+            # the fold changes every upper-case letter
+            num_upper += folded != code_point and classes[code_point] & UPPER != 0
         if is_single or i >= end:
             break
         code_point, after = decode(data, i, end)
@@ -607,7 +819,7 @@ def _read_word(
         if what in (SINGLE, SEPARATOR):
             break
         i = after
-    return h, length, alphabetic, i
+    return h, length, num_digits, num_upper, i
 
 
 @njit(cache=True, nogil=True)
@@ -619,9 +831,11 @@ def _find_terms(
     term_offsets: Int64Array,
     first_term: Int64Array,
     lorem_ipsum: int,
-) -> tuple[bool, int]:
-    """Return whether one of CUT_TERMS is in the bytes, and how often LOREM_IPSUM is."""
-    has_cut_term, num_lorem_ipsum = False, 0
+    javascript: int,
+) -> tuple[bool, int, bool]:
+    """Return whether a term of CUT_TERMS is in the bytes, how often LOREM_IPSUM is, and whether
+    JAVASCRIPT is."""
+    has_cut_term, num_lorem_ipsum, has_javascript = False, 0, False
     for i in range(start, end):
         byte = _ascii_lower(data[i])
         for term in range(first_term[byte], first_term[byte + 1]):
@@ -635,7 +849,8 @@ def _find_terms(
                 num_lorem_ipsum += 1
             elif k == length:
                 has_cut_term = True
-    return has_cut_term, num_lorem_ipsum
+                has_javascript |= term == javascript
+    return has_cut_term, num_lorem_ipsum, has_javascript
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -660,6 +875,7 @@ def _count_duplicate_lines(
             num_chars = _count_chars(data, spans[j, 1], spans[j, 2])
             row[LINES] += 1
             row[LINE_CHARS] += num_chars
+            row[SHORT_LINES] += num_chars <= SHORT_LINE_CHARS
             if _find_or_add(table, bits, h, num_keys) < num_keys:
                 row[DUPLICATE_LINES] += 1
                 row[DUPLICATE_LINE_CHARS] += num_chars
@@ -713,6 +929,9 @@ def _count_ngrams(
                 num_keys += 1
             occurrences[number] += 1
             ngrams[j] = number
+        if n == 1:
+            row[UNIQUE_WORDS] = num_keys
+            row[ENTROPY_MICRONATS] = _entropy_micronats(occurrences[:num_keys], num_words)
         num_repeated = 0
         for j in range(num_positions):
             if ngrams[j] >= 0:
@@ -728,6 +947,45 @@ def _count_ngrams(
             )
         elif n > NGRAMS_TOP[-1]:
             row[NGRAM_CHARS + n - 2] = _repeated_ngram_chars(chars_before, ngrams, num_positions, n)
+
+
+@njit(cache=True, nogil=True)
+def _entropy_micronats(occurrences: Int32Array, num_words: int) -> int:
+    """Return ln N - sum(c ln c) / N in millionths, in which the last bits of a libm are lost."""
+    if num_words == 0:
+        return 0
+    total = 0.0
+    for count in occurrences:
+        if count > 1:
+            total += count * math.log(count)
+    return round(1e6 * (math.log(num_words) - total / num_words))
+
+
+@njit(cache=True, nogil=True)
+def _count_bad_words(
+    word_hashes: UInt64Array,
+    num_words: int,
+    first: npt.NDArray[np.bool_],
+    lengths: Int32Array,
+    terms: UInt64Array,
+) -> int:
+    """Count the words at which a term begins."""
+    found = 0
+    for j in range(num_words):
+        if not first[word_hashes[j] & np.uint64((1 << FIRST_WORD_BITS) - 1)]:
+            continue
+        h, length = FNV_OFFSET, 0
+        for wanted in lengths:
+            if wanted == 0 or j + wanted > num_words:
+                break
+            while length < wanted:
+                h = (h ^ word_hashes[j + length]) * GOLDEN
+                length += 1
+            place = np.searchsorted(terms, h)
+            if place < len(terms) and terms[place] == h:
+                found += 1
+                break
+    return found
 
 
 @njit(cache=True, nogil=True)
