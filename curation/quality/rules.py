@@ -1,13 +1,30 @@
 """Rules: stored signals in, a decision with its reasons out. No text is read here.
 
 A rule bounds one signal from one side, for some languages. Rules of the same kind for two languages
-are two rules, each with its own name, so that a bound can be replaced by name.
+are two rules, each with its own name, so that a bound can be replaced by name. A profile is a TOML
+file of rules, ours in `profiles/` or a user's:
+
+    include = ["gopher", "c4_min_sentences"]    # profiles, or single rules of ours; they come first
+
+    [rules.mine_max_digits]
+    signal = "digit_char_fraction"              # a name of KNOWN_SIGNALS
+    max = 0.3                                   # or min; the bound itself is allowed
+    languages = ["en"]                          # left out: all
+    source = "why this bound"
+    note = "who computes something else"        # may be left out
 """
 
 import difflib
+import hashlib
+import json
+import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +32,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import ConfigError
-from curation.quality.signals import SIGNALS_SCHEMA
+from curation.quality.signals import KNOWN_SIGNALS
+
+PROFILES = ("gopher", "c4", "fineweb", "deepseek")
+"""The profiles that ship, each a file in `profiles/`."""
 
 CHARACTERS_PER_WORD = 1.6
 """Chinese characters that say what one English word says.
@@ -23,11 +43,6 @@ CHARACTERS_PER_WORD = 1.6
 Measured on 55 pages of LibreOffice help that exist in both languages, in words of
 `curation.ingest.text`: median 1.54, four fifths of them between 1.47 and 1.73.
 """
-
-_GOPHER_QUALITY = "Rae et al. 2021, section A1.1, quality filtering"
-_GOPHER_REPETITION = "Rae et al. 2021, table A1"
-_C4 = "Raffel et al. 2020, section 2.2"
-_SCALED = f"ours: the English bound at {CHARACTERS_PER_WORD} characters a word"
 
 DECISION_TYPE = pa.struct(
     [
@@ -52,176 +67,155 @@ class Rule:
     value: float
     languages: tuple[str, ...] | None
     source: str
-
-
-_EN, _ZH = ("en",), ("zh",)
-
-# Bounds without a language count lines, and lines mean the same in every script.
-PROFILES: Mapping[str, tuple[Rule, ...]] = {
-    "gopher": (
-        Rule("gopher_min_words", "num_words", "min", 50, _EN, _GOPHER_QUALITY),
-        Rule("gopher_min_words_zh", "num_words", "min", 80, _ZH, _SCALED),
-        Rule("gopher_max_words", "num_words", "max", 100_000, _EN, _GOPHER_QUALITY),
-        Rule("gopher_max_words_zh", "num_words", "max", 160_000, _ZH, _SCALED),
-        Rule("gopher_min_word_length", "mean_word_length", "min", 3, _EN, _GOPHER_QUALITY),
-        Rule("gopher_max_word_length", "mean_word_length", "max", 10, _EN, _GOPHER_QUALITY),
-        Rule(
-            "gopher_max_word_length_zh",
-            "mean_word_length",
-            "max",
-            3,
-            _ZH,
-            "ours: a Chinese character is 1 and an English word 5 long, so at 3 every second word "
-            "is no longer Chinese",
-        ),
-        Rule("gopher_max_hash_ratio", "hash_word_ratio", "max", 0.1, _EN, _GOPHER_QUALITY),
-        Rule("gopher_max_hash_ratio_zh", "hash_word_ratio", "max", 0.0625, _ZH, _SCALED),
-        Rule("gopher_max_ellipsis_ratio", "ellipsis_word_ratio", "max", 0.1, _EN, _GOPHER_QUALITY),
-        Rule("gopher_max_ellipsis_ratio_zh", "ellipsis_word_ratio", "max", 0.0625, _ZH, _SCALED),
-        Rule("gopher_max_bullet_lines", "bullet_line_fraction", "max", 0.9, None, _GOPHER_QUALITY),
-        Rule(
-            "gopher_max_ellipsis_lines",
-            "ellipsis_line_fraction",
-            "max",
-            0.3,
-            None,
-            _GOPHER_QUALITY,
-        ),
-        Rule(
-            "gopher_min_alphabetic_words",
-            "alphabetic_word_fraction",
-            "min",
-            0.8,
-            _EN,
-            _GOPHER_QUALITY,
-        ),
-        Rule(
-            "gopher_min_alphabetic_words_zh",
-            "alphabetic_word_fraction",
-            "min",
-            0.8,
-            _ZH,
-            "ours: as in English; more words carry the same numbers and symbols, so it is milder",
-        ),
-        Rule("gopher_min_stop_words", "num_stop_words", "min", 2, _EN, _GOPHER_QUALITY),
-        Rule(
-            "gopher_min_stop_words_zh",
-            "num_stop_words",
-            "min",
-            2,
-            _ZH,
-            "ours: as in English; at least as many of the Chinese list occur on the same page",
-        ),
-        *(
-            Rule(f"gopher_max_{signal}", f"{signal}_fraction", "max", value, None, source)
-            for signal, value, source in (
-                ("duplicate_line", 0.30, _GOPHER_REPETITION),
-                ("duplicate_paragraph", 0.30, _GOPHER_REPETITION),
-                ("duplicate_line_char", 0.20, _GOPHER_REPETITION),
-                ("duplicate_paragraph_char", 0.20, _GOPHER_REPETITION),
-            )
-        ),
-        *(
-            Rule(
-                f"gopher_max_top_{n}gram",
-                f"top_{n}gram_char_fraction",
-                "max",
-                value,
-                _EN,
-                _GOPHER_REPETITION,
-            )
-            for n, value in ((2, 0.20), (3, 0.18), (4, 0.16))
-        ),
-        Rule(
-            "gopher_max_top_3gram_zh",
-            "top_3gram_char_fraction",
-            "max",
-            0.20,
-            _ZH,
-            "ours: three characters are the two words of the English 2-gram; two are one word",
-        ),
-        Rule(
-            "gopher_max_top_4gram_zh",
-            "top_4gram_char_fraction",
-            "max",
-            0.19,
-            _ZH,
-            "ours: four characters lie half-way between two words (0.20) and three (0.18)",
-        ),
-        *(
-            Rule(
-                f"gopher_max_duplicate_{n}gram",
-                f"duplicate_{n}gram_char_fraction",
-                "max",
-                value,
-                _EN,
-                _GOPHER_REPETITION,
-            )
-            for n, value in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
-        ),
-        Rule(
-            "gopher_max_duplicate_8gram_zh",
-            "duplicate_8gram_char_fraction",
-            "max",
-            0.15,
-            _ZH,
-            "ours: eight characters are the five words of the English 5-gram; shorter runs repeat "
-            "in any Chinese text",
-        ),
-        Rule(
-            "gopher_max_duplicate_10gram_zh",
-            "duplicate_10gram_char_fraction",
-            "max",
-            0.14,
-            _ZH,
-            "ours: ten characters are the six words of the English 6-gram",
-        ),
-    ),
-    "c4": (
-        Rule("c4_max_lorem_ipsum", "num_lorem_ipsum", "max", 0, None, _C4),
-        Rule("c4_max_left_braces", "num_left_braces", "max", 0, None, _C4),
-        Rule(
-            "c4_min_sentences",
-            "num_c4_sentences",
-            "min",
-            5,
-            _EN,
-            f"{_C4}, as FineWeb and datatrove set it",
-        ),
-        Rule(
-            "c4_min_sentences_zh",
-            "num_c4_sentences",
-            "min",
-            3,
-            _ZH,
-            "ours: the bound of C4's published code; a news flash is complete in three sentences",
-        ),
-    ),
-}
-"""Rule sets by name, in the order in which a first reason is looked for."""
+    note: str = ""
 
 
 def load_rules(profiles: Sequence[str], overrides: Mapping[str, float]) -> tuple[Rule, ...]:
     """Return the rules of some profiles, in order, with the bounds of `overrides` by rule name.
 
-    A "max" of infinity, or a "min" of 0, turns a rule off. Raises ConfigError for an unknown
-    profile or rule, naming the nearest known one, and for a bound that its signal cannot have.
+    A profile is a name of PROFILES or the path of a TOML file. A rule that two of them hold counts
+    once, where it comes first. An override may leave out the name of the profile where that is
+    clear: `min_words` is `gopher_min_words`. A "max" of infinity, or a "min" of 0, turns a rule
+    off. Raises ConfigError for an unknown profile, rule or signal, naming the nearest known one,
+    for a file that is no profile, and for a bound that its signal cannot have.
     """
-    rules: list[Rule] = []
-    for profile in dict.fromkeys(profiles):
-        if profile not in PROFILES:
-            raise ConfigError(
-                f"filter.profiles names {profile!r}; known are {', '.join(PROFILES)}; use those"
-            )
-        rules += PROFILES[profile]
+    found: dict[str, Rule] = {}
+    for profile in profiles:
+        for rule in load_profile(profile):
+            if found.setdefault(rule.name, rule) != rule:
+                raise ConfigError(
+                    f"filter.profiles has two different rules {rule.name!r}; give the one of "
+                    f"{profile} another name"
+                )
+    rules = list(found.values())
     known = [rule.name for rule in rules]
     for name, value in overrides.items():
-        if name not in known:
-            raise ConfigError(_unknown_rule(name, known))
-        at = known.index(name)
-        _check_bound(rules[at], value)
+        at = known.index(_full_name(name, known))
+        _check_bound(rules[at], value, f"quality.{name}")
         rules[at] = replace(rules[at], value=float(value))
     return tuple(rules)
+
+
+def load_profile(profile: str) -> tuple[Rule, ...]:
+    """Return the rules of one profile, by its name or path. Raises ConfigError as `load_rules`."""
+    if not profile.endswith(".toml"):
+        if profile not in PROFILES:
+            raise ConfigError(
+                f"filter.profiles names {profile!r}; known are {', '.join(PROFILES)}, and paths of "
+                "a profile.toml"
+            )
+        return _shipped(profile)
+    try:
+        return _parse(Path(profile).read_text(encoding="utf-8"), profile)
+    except OSError as error:
+        raise ConfigError(
+            f"filter.profiles names {profile}, which cannot be read: {error.strerror}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{profile} is not TOML: {error}; save it as UTF-8") from None
+
+
+def settings_of(rules: Sequence[Rule]) -> dict[str, Any]:
+    """Return what of rules decides rows, as plain values that a run record can compare."""
+    names = json.dumps([rule.name for rule in rules])
+    bounds = {
+        f"rule {rule.name}": f"{rule.signal} {rule.bound} {rule.value!r} "
+        f"{','.join(rule.languages or ['all'])}"
+        for rule in rules
+    }
+    return {"order of rules": hashlib.sha256(names.encode()).hexdigest()[:12], **bounds}
+
+
+@lru_cache
+def _shipped(profile: str) -> tuple[Rule, ...]:
+    file = resources.files("curation.quality").joinpath(f"profiles/{profile}.toml")
+    return _parse(file.read_text(encoding="utf-8"), f"profile {profile}")
+
+
+def _parse(text: str, where: str) -> tuple[Rule, ...]:
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}; mend that line") from None
+    unknown = set(tree) - {"include", "rules"}
+    if unknown:
+        raise ConfigError(f"{where} has {sorted(unknown)[0]!r}; a profile has include and rules")
+    included = tree.get("include", [])
+    if not (isinstance(included, list) and all(isinstance(each, str) for each in included)):
+        raise ConfigError(f"{where}: include is a list of names, got {included!r}")
+    rules: list[Rule] = []
+    for name in included:
+        rules += _included(name, where)
+    own = tree.get("rules", {})
+    if not isinstance(own, dict):
+        raise ConfigError(f"{where}: rules are tables [rules.NAME], got {own!r}")
+    rules += [_rule(name, table, where) for name, table in own.items()]
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where} has the rule {name!r} twice; rename one of them")
+    return tuple(rules)
+
+
+def _included(name: str, where: str) -> tuple[Rule, ...]:
+    if name in PROFILES:
+        return load_profile(name)
+    profile = name.partition("_")[0]
+    listed = load_profile(profile) if profile in PROFILES else ()
+    found = tuple(rule for rule in listed if rule.name == name)
+    if not found:
+        known = [*PROFILES, *(rule.name for rule in listed)]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"{where} includes {name!r}, which is neither a profile nor a rule of ours; did you "
+            f"mean {near[0]!r}?"
+        )
+    return found
+
+
+def _rule(name: str, table: Any, where: str) -> Rule:
+    place = f"{where}: rules.{name}"
+    if not isinstance(table, dict):
+        raise ConfigError(f"{place} must be a table, got {table!r}")
+    known = ("signal", "min", "max", "languages", "source", "note")
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{place} has {key!r}; a rule has {', '.join(known)}")
+    signal = table.get("signal")
+    if not isinstance(signal, str) or signal not in KNOWN_SIGNALS:
+        near = difflib.get_close_matches(str(signal), KNOWN_SIGNALS, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"{place} bounds {signal!r}, which is no signal; did you mean {near[0]!r}? "
+            "curation.quality.signals lists them"
+        )
+    bounds = [key for key in ("min", "max") if key in table]
+    if len(bounds) != 1:
+        raise ConfigError(f"{place} needs one of min and max, and has {len(bounds) or 'none'}")
+    value = table[bounds[0]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{place}.{bounds[0]} must be a number, got {value!r}")
+    languages = table.get("languages")
+    if languages is not None and not (
+        isinstance(languages, list) and languages and all(isinstance(x, str) for x in languages)
+    ):
+        raise ConfigError(
+            f'{place}.languages must be a list of codes such as ["en"], got {languages!r}; leave '
+            "it out for all"
+        )
+    source, note = table.get("source"), table.get("note", "")
+    if not isinstance(source, str) or not source or not isinstance(note, str):
+        raise ConfigError(f"{place} needs a source: who found this bound, or why it is yours")
+    rule = Rule(
+        name,
+        signal,
+        "min" if bounds == ["min"] else "max",
+        float(value),
+        None if languages is None else tuple(languages),
+        " ".join(source.split()),
+        " ".join(note.split()),
+    )
+    _check_bound(rule, value, f"{place}.{rule.bound}")
+    return rule
 
 
 def decide(
@@ -265,29 +259,38 @@ def decide(
     )
 
 
-def _unknown_rule(name: str, known: Sequence[str]) -> str:
+def _full_name(name: str, known: Sequence[str]) -> str:
+    """Return the rule that a name means; raises ConfigError where that is none or not clear."""
+    if name in known:
+        return name
+    found = [each for each in known if each.partition("_")[2] == name]
+    if len(found) > 1:
+        raise ConfigError(f"quality.{name} may be {' or '.join(found)}; write the whole name")
+    if found:
+        return found[0]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}?" if near else "no profile is chosen: set filter.profiles"
-    return f"filter.rules names {name!r}, which is no rule of the chosen profiles; {hint}"
+    raise ConfigError(f"quality.{name} names no rule of the chosen profiles; {hint}")
 
 
-def _check_bound(rule: Rule, value: float) -> None:
-    is_share = rule.signal.endswith("_fraction")
-    if rule.bound == "max" and value == np.inf:
+def _check_bound(rule: Rule, value: float, where: str) -> None:
+    is_share = rule.signal.endswith("_fraction") or rule.signal == "quality_score"
+    is_percentile = rule.signal.endswith("_percentile")
+    if rule.bound == "max" and value == math.inf:
         return
-    if not 0 <= value < np.inf or (is_share and value > 1):
-        allowed = "between 0 and 1" if is_share else "at least 0 and finite"
+    high = 1 if is_share else 100 if is_percentile else math.inf
+    if not 0 <= value <= high or value == math.inf:
+        allowed = "at least 0 and finite" if high == math.inf else f"between 0 and {high}"
         off = "inf" if rule.bound == "max" else "0"
         raise ConfigError(
-            f"filter.rules.{rule.name} = {value!r}, but {rule.signal} is {allowed}; the default is "
-            f"{rule.value:g}, and {off} turns the rule off"
+            f"{where} = {value!r}, but {rule.signal} is {allowed}; {off} turns the rule off"
         )
 
 
 def _numbers(signals: pa.RecordBatch | pa.StructArray, name: str) -> npt.NDArray[np.float64]:
     """Return a signal as float64, NaN where it or its document is null."""
-    if SIGNALS_SCHEMA.get_field_index(name) < 0:
-        raise KeyError(f"no signal {name!r}; a rule names one of SIGNALS_SCHEMA")
+    if name not in KNOWN_SIGNALS:
+        raise KeyError(f"no signal {name!r}; a rule names one of KNOWN_SIGNALS")
     if isinstance(signals, pa.StructArray):
         column = pc.struct_field(signals, name)
     else:

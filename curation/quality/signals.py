@@ -246,6 +246,31 @@ SIGNALS = (
 )
 SIGNALS_SCHEMA = pa.schema([(signal.name, signal.type) for signal in SIGNALS])
 
+_MODEL = "the model of the language; null where there is none"
+SCORES = (
+    Signal(
+        "num_private_spans",
+        "spans that privacy replaced; null where it is off",
+        _CONTEXT,
+        pa.int32(),
+    ),
+    Signal("quality_score", f"probability of the label hq, 0..1, by {_MODEL}", "fastText"),
+    Signal("perplexity", f"perplexity by token, {_MODEL}", "KenLM; Wenzek et al. 2020 (CCNet)"),
+    Signal("perplexity_char", f"perplexity by character of words, {_MODEL}", "KenLM"),
+)
+"""What `annotate` measures beside SIGNALS, by models and privacy."""
+PERPLEXITY_PERCENTILE = Signal(
+    "perplexity_percentile",
+    "smallest p for which p % of the dump's documents of the language have no higher perplexity; "
+    "computed by `filter` from the dump's histogram",
+    "Wenzek et al. 2020 (CCNet): head up to 30, middle up to 60",
+    pa.int32(),
+)
+KNOWN_SIGNALS = tuple(
+    signal.name for signal in (*SIGNALS, *SCORES, PERPLEXITY_PERCENTILE) if signal.name != "c4_cuts"
+)
+"""What a rule may bound."""
+
 # Columns of the kernel's table of counts; ratios are divided afterwards, in numpy.
 (
     CHARS,
@@ -348,10 +373,10 @@ def signals(text: pa.Array, lang: pa.Array, bad_words: BadWords = NO_BAD_WORDS) 
     `lang` (string) chooses stop words, the shortest line and the list of bad words; a language
     without its own numbers, or null, gets nulls. c4_cuts are the lines that C4 cuts for holding one
     of CUT_TERMS (ASCII case ignored) or fewer than MIN_LINE_WORDS words, each with its newline and
-    the blank lines after it; neighbours are one span. C4's cut of lines without terminal punctuation is not
-    among them: FineWeb (Penedo et al. 2024, section 3.5) found that it removes 30 % of tokens and
-    left it out, and half of all documentation pages would lose more than half of their lines. The
-    share of lines with terminal punctuation is a signal.
+    the blank lines after it; neighbours are one span. C4's cut of lines without terminal
+    punctuation is not among them: FineWeb (Penedo et al. 2024, section 3.5) found that it removes
+    30 % of tokens and left it out, and half of all documentation pages would lose more than half of
+    their lines. The share of lines with terminal punctuation is a signal.
 
     Two lines, paragraphs or words are taken for equal when 64-bit hashes are.
     Cost: O(bytes), about 30 MB/s on a core. Memory: 15 bytes for each of the longest text, 40 when

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import islice, product
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import ConfigError
-from curation.quality.rules import DECISION_TYPE, PROFILES, Rule, decide, load_rules
-from curation.quality.signals import SIGNALS_SCHEMA, signals
+from curation.quality.rules import (
+    DECISION_TYPE,
+    PROFILES,
+    Rule,
+    decide,
+    load_profile,
+    load_rules,
+)
+from curation.quality.signals import KNOWN_SIGNALS, SIGNALS_SCHEMA, compile_bad_words, signals
 
-ALL = load_rules(["gopher", "c4"], {})
+ALL = load_rules(PROFILES, {})
+BAD_WORDS = compile_bad_words({"en": ["darn"]})
 
-# Rae et al. 2021, section A1.1 and table A1; Raffel et al. 2020, section 2.2 as FineWeb sets it
+# Rae et al. 2021, section A1.1 and table A1; Raffel et al. 2020, section 2.2 as FineWeb sets it;
+# Penedo et al. 2024, section 3.6 and table 2
 PUBLISHED = {
     ("num_words", "min"): 50,
     ("num_words", "max"): 100_000,
@@ -44,12 +54,17 @@ PUBLISHED = {
     ("num_lorem_ipsum", "max"): 0,
     ("num_left_braces", "max"): 0,
     ("num_c4_sentences", "min"): 5,
+    ("num_bad_words", "max"): 0,
+    ("sentence_terminal_line_fraction", "min"): 0.12,
+    ("short_line_fraction", "max"): 0.67,
+    ("newline_word_ratio", "max"): 0.3,
 }
+FINEWEB_DUPLICATES = 0.01
 
 
 def broken(text: str, lang: str) -> list[str]:
     langs = pa.array([lang])
-    decision = decide(signals(pa.array([text]), langs), langs, ALL)[0].as_py()
+    decision = decide(signals(pa.array([text]), langs, BAD_WORDS), langs, ALL)[0].as_py()
     return decision["rules"] if decision else []
 
 
@@ -79,6 +94,12 @@ def lines(*groups: tuple[int, str], between: str = "\n") -> str:
     return between.join(
         pattern.format(next(number)) for times, pattern in groups for _ in range(times)
     )
+
+
+def lines_of_two(num_more: int) -> str:
+    """Two equal lines of two characters, and so many that differ."""
+    more = characters(2 * num_more)
+    return "\n".join(["一二", "一二", *(more[i] + more[i + 1] for i in range(0, len(more), 2))])
 
 
 def english_cases() -> list[tuple[str, str, str, str]]:
@@ -118,6 +139,24 @@ def english_cases() -> list[tuple[str, str, str, str]]:
         ("c4_max_lorem_ipsum", "lorem and ipsum", "Lorem Ipsum"),
         ("c4_max_left_braces", "a } b", "a { b"),
         ("c4_min_sentences", "I am here. " * 5, "I am here. " * 4),
+        ("c4_max_bad_words", "darned", "Darn!"),
+        (
+            "fineweb_min_sentence_terminal_lines",
+            lines((3, "{}."), (22, "{}")),  # 3 of 25 are 0.12
+            lines((3, "{}."), (23, "{}")),
+        ),
+        (
+            "fineweb_max_short_lines",
+            lines((67, "a " * 14 + "a{:.1s}"), (33, "a " * 14 + "a{:.2s}")),  # 30 and 31 characters
+            lines((68, "a " * 14 + "a{:.1s}"), (32, "a " * 14 + "a{:.2s}")),
+        ),
+        # four characters repeat, of 400, then of 396
+        (
+            "fineweb_max_duplicate_line_char",
+            lines((2, "same"), (98, "{}")),
+            lines((2, "same"), (97, "{}")),
+        ),
+        ("fineweb_max_newline_ratio", words + "\n" * 15, words + "\n" * 16),
     ]
     for n, times in ((2, 10), (3, 6), (4, 4)):  # 20, 18 and 16 words of 100, then of 99
         phrase = unique(n)
@@ -145,6 +184,21 @@ def chinese_cases() -> list[tuple[str, str, str, str]]:
         ("gopher_min_alphabetic_words_zh", "一二三四 1", "一二三四 1 2"),
         ("gopher_min_stop_words_zh", "的是", "的的"),
         ("c4_min_sentences_zh", "我在这里啊。" * 3, "我在这里啊。" * 2),
+        (
+            "fineweb_min_sentence_terminal_lines_zh",
+            "\n".join(["字。"] * 53 + ["字"] * 447),  # 53 of 500 are 0.106
+            "\n".join(["字。"] * 53 + ["字"] * 448),
+        ),
+        (
+            "fineweb_max_duplicate_line_char_zh",
+            lines_of_two(8),
+            lines_of_two(7),
+        ),
+        (
+            "fineweb_max_newline_ratio_zh",
+            "".join(characters(100)) + "\n" * 11,
+            "".join(characters(100)) + "\n" * 12,
+        ),
     ]
     for n, times, total in ((3, 20, 300), (4, 19, 400)):
         at, beyond = (repeated(characters(n), times, t, characters) for t in (total, total - 1))
@@ -174,13 +228,22 @@ def test_every_rule_has_a_text_on_both_sides() -> None:
 
 def test_english_bounds_are_the_published_ones() -> None:
     english = [rule for rule in ALL if rule.languages is None or "en" in rule.languages]
-    assert {(rule.signal, rule.bound): rule.value for rule in english} == PUBLISHED
+    strict = [rule for rule in english if rule.name == "fineweb_max_duplicate_line_char"]
+    assert [rule.value for rule in strict] == [FINEWEB_DUPLICATES]  # Gopher bounds the same signal
+    assert {
+        (rule.signal, rule.bound): rule.value for rule in english if rule not in strict
+    } == PUBLISHED
 
 
 def test_rules_are_well_formed() -> None:
     assert len({rule.name for rule in ALL}) == len(ALL)
-    assert {rule.signal for rule in ALL} <= set(SIGNALS_SCHEMA.names)
+    assert {rule.signal for rule in ALL} <= set(KNOWN_SIGNALS)
     assert all(rule.source for rule in ALL)
+    for profile in PROFILES:
+        own = [rule.name for rule in load_profile(profile) if rule.name.startswith(f"{profile}_")]
+        others = {rule.name.partition("_")[0] for rule in load_profile(profile)}
+        assert own or profile == "deepseek"
+        assert others <= {*PROFILES}
 
 
 NUMBERS = ("num_words", "mean_word_length", "num_stop_words")
@@ -260,7 +323,7 @@ def test_languages_without_rules_are_judged_by_lines_alone() -> None:
 def test_profiles_keep_their_order_and_overrides_change_bounds_alone() -> None:
     rules = load_rules(["c4", "gopher"], {"gopher_min_words": 10, "c4_max_left_braces": math.inf})
     assert [rule.name for rule in rules] == [
-        rule.name for profile in ("c4", "gopher") for rule in PROFILES[profile]
+        rule.name for profile in ("c4", "gopher") for rule in load_profile(profile)
     ]
     changed = {rule.name: rule.value for rule in rules if rule not in ALL}
     assert changed == {"gopher_min_words": 10, "c4_max_left_braces": math.inf}
@@ -278,13 +341,19 @@ def test_an_infinite_bound_turns_a_rule_off(value: float) -> None:
     ("profiles", "overrides", "message"),
     [
         (["gofer"], {}, r"'gofer'; known are gopher, c4"),
-        (["gopher"], {"gopher_min_word": 9}, r"'gopher_min_word'.*mean 'gopher_min_words'"),
+        (["gopher"], {"gopher_min_word": 9}, r"gopher_min_word names.*mean 'gopher_min_words'"),
         (["gopher"], {"c4_min_sentences": 9}, r"no rule of the chosen profiles"),
         ([], {"c4_min_sentences": 9}, r"no profile is chosen"),
         (["gopher"], {"gopher_min_words": -1}, r"gopher_min_words = -1.*at least 0.*0 turns"),
         (["gopher"], {"gopher_min_words": math.inf}, r"finite"),
         (["gopher"], {"gopher_max_words": math.nan}, r"nan.*inf turns the rule off"),
-        (["gopher"], {"gopher_max_bullet_lines": 90}, r"= 90.*between 0 and 1.*default is 0.9"),
+        (["gopher"], {"gopher_max_bullet_lines": 90}, r"= 90.*between 0 and 1; inf"),
+        (
+            ["deepseek"],
+            {"max_duplicate_line_char": 0.1},
+            r"may be gopher_max_duplicate_line_char or fineweb_max_dup.*whole name",
+        ),
+        (["/nowhere/my.toml"], {}, r"/nowhere/my.toml.*No such file"),
     ],
 )
 def test_wrong_settings_are_named(
@@ -292,3 +361,79 @@ def test_wrong_settings_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_rules(profiles, overrides)
+
+
+def test_a_short_name_is_enough_where_it_is_clear() -> None:
+    (first, *_) = load_rules(["gopher", "c4"], {"min_words": 80})
+    assert (first.name, first.value) == ("gopher_min_words", 80)
+
+
+def test_rules_of_several_profiles_count_once() -> None:
+    assert load_rules(["deepseek", "gopher", "fineweb"], {}) == load_rules(["deepseek"], {})
+
+
+def test_own_profile(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'include = ["c4_min_sentences", "fineweb"]\n'
+        '[rules.mine_max_digits]\nsignal = "digit_char_fraction"\nmax = 0.3\n'
+        'languages = ["en"]\nsource = "tables of numbers"\n'
+    )
+    rules = load_rules([str(path)], {"mine_max_digits": 0.5})
+    assert [rule.name for rule in rules] == [
+        "c4_min_sentences",
+        *(rule.name for rule in load_profile("fineweb")),
+        "mine_max_digits",
+    ]
+    assert rules[-1].value == 0.5
+    lang = pa.array(["en", "en", "zh"])
+    decision = decide(signals(pa.array(["a1", "a11", "字11"]), lang), lang, rules[-1:])
+    assert [row and row["rule"] for row in decision.to_pylist()] == [None, "mine_max_digits", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[rules.a]\nsignal = 'num_word'\nmin = 1\nsource = 's'", r"'num_word'.*mean 'num_words'"),
+        ("[rules.a]\nmin = 1\nsource = 's'", r"bounds None, which is no signal"),
+        ("[rules.a]\nsignal = 'c4_cuts'\nmin = 1\nsource = 's'", r"'c4_cuts', which is no signal"),
+        ("[rules.a]\nsignal = 'num_words'\nsource = 's'", r"one of min and max, and has none"),
+        (
+            "[rules.a]\nsignal = 'num_words'\nmin = 1\nmax = 2\nsource = 's'",
+            r"one of min and max, and has 2",
+        ),
+        ("[rules.a]\nsignal = 'num_words'\nmin = '1'\nsource = 's'", r"min must be a number"),
+        ("[rules.a]\nsignal = 'num_words'\nmin = true\nsource = 's'", r"min must be a number"),
+        ("[rules.a]\nsignal = 'num_words'\nmin = 1", r"needs a source"),
+        (
+            "[rules.a]\nsignal = 'num_words'\nmin = 1\nsource = 's'\nlanguages = 'en'",
+            r"languages must be a list.*got 'en'",
+        ),
+        (
+            "[rules.a]\nsignal = 'perplexity_percentile'\nmax = 101\nsource = 's'",
+            r"101.*between 0 and 100",
+        ),
+        ("[rules.a]\nsignal = 'num_words'\nmim = 1\nsource = 's'", r"has 'mim'; a rule has"),
+        ("[rules]\na = 1", r"rules.a must be a table"),
+        ("rules = 1", r"rules are tables"),
+        ("include = ['gofer']", r"includes 'gofer'.*mean 'gopher'"),
+        ("include = ['c4_min_sentence']", r"mean 'c4_min_sentences'"),
+        ("include = 'c4'", r"include is a list"),
+        ("include = ['c4', 'c4_min_sentences']", r"'c4_min_sentences' twice"),
+        ("profile = 1", r"has 'profile'; a profile has include and rules"),
+        ("[rules", r"is not TOML"),
+    ],
+)
+def test_wrong_profiles_are_named(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_rules([str(path)], {})
+    assert str(path) in str(raised.value)
+
+
+def test_two_different_rules_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[rules.c4_min_sentences]\nsignal = 'num_words'\nmin = 1\nsource = 's'\n")
+    with pytest.raises(ConfigError, match=r"two different rules 'c4_min_sentences'.*mine.toml"):
+        load_rules(["c4", str(path)], {})
