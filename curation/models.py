@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from curation.errors import ArtifactChanged, ArtifactMissing
+from curation.errors import ArtifactChanged, ArtifactInvalid, ArtifactMissing
 from curation.ingest import urls
 
 PACKAGE_PREFIX = "package:"
@@ -59,6 +59,53 @@ def verified(path: str, digest: str) -> Path:
             "or pin the new digest, which recomputes what depends on it"
         )
     return resolve(path)
+
+
+def card(path: str, digest: str, kind: str) -> dict[str, Any]:
+    """Return the card of a model after comparing its digest, and that of every file it names.
+
+    A card is JSON: kind, language, files (name -> sha256, beside the card), and how it was made.
+    Raises ArtifactMissing, ArtifactChanged, and ArtifactInvalid for a file that is no card of that
+    kind. Cost: one read of every file, remembered.
+    """
+    file = verified(path, digest)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict) or not {"kind", "language", "files"} <= set(found):
+        raise ArtifactInvalid(
+            f"{path} is not the card of a model; name the .json that `curation train-{kind}` wrote"
+        )
+    if kind and found["kind"] != kind:
+        raise ArtifactInvalid(f"{path} is the card of a {found['kind']}, not of a {kind}")
+    for name, pinned in found["files"].items():
+        verified(str(beside(path, name)), pinned)
+    return found
+
+
+def beside(path: str, name: str) -> Path:
+    """Return the file that a card names, which lies in the card's folder."""
+    return resolve(path).with_name(Path(name).name)
+
+
+def write_card(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write a card; it appears whole, by a rename."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(
+        json.dumps(contents, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    unfinished.replace(path)
+
+
+def fasttext_model(path: str) -> Any:
+    """Return a fastText model of a file, loaded anew: keep it."""
+    import fasttext
+
+    try:
+        return fasttext.load_model(path)
+    except ValueError as error:
+        raise ArtifactInvalid(f"{path} is no fastText model ({error}); name another file") from None
 
 
 def language_model(path: str, digest: str) -> Any:
@@ -151,6 +198,4 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 
 @lru_cache(maxsize=4)
 def _fasttext(path: str, digest: str) -> Any:
-    import fasttext
-
-    return fasttext.load_model(path)
+    return fasttext_model(path)

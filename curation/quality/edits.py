@@ -1,7 +1,7 @@
 """Edits: spans of a text and what stands in their place; stored text is never rewritten.
 
 A span is [start, end) in UTF-8 bytes of the stored text. The spans of a text ascend and do not
-overlap; they may touch.
+overlap; they may touch. A later stage may override an edit by another one of the same span.
 """
 
 import numpy as np
@@ -64,27 +64,54 @@ def num_bytes_removed(edits: pa.Array) -> pa.Int64Array:
     return pa.array(total[ends[1:]] - total[ends[:-1]])
 
 
-def to_stored(spans: pa.Array, edits: pa.Array) -> pa.ListArray:
-    """Return spans of edited texts as spans of the stored texts, split around the edits.
+def to_stored(later: pa.Array, earlier: pa.Array) -> pa.ListArray:
+    """Return edits of edited texts as edits of the stored texts, in EDITS_TYPE.
 
-    `spans` is a list of (start, end) a text, ascending and disjoint; `edits`, EDITS_TYPE, made the
-    edited texts. With the spans as further edits, one application does what two would; but a
-    replacement inside a span stays, since an edit is never taken back. Cost: O(spans + edits).
+    `earlier` made the edited texts; one application of both does what two one after the other
+    would. A later edit is split around earlier cuts; the first piece takes its replacement. An
+    earlier replacement of which it covers some is overridden whole, by an edit of the same span:
+    see `in_force`. Cost: O(edits).
     """
-    inner = spans.flatten()
-    lengths = np.asarray(pc.list_value_length(spans).fill_null(0), dtype=np.int64)
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    starts, stops = (
-        np.asarray(pc.struct_field(inner, name), dtype=np.int64) for name in ("start", "end")
-    )
-    edit_ends, edit_starts, edit_stops, _, replacement_offsets = _spans(edits)
-    new_ends, new_starts, new_stops = _to_stored(
+    ends, starts, stops, _, _ = _spans(later)
+    edit_ends, edit_starts, edit_stops, _, replacement_offsets = _spans(earlier)
+    new_ends, new_starts, new_stops, owner, is_first = _to_stored(
         ends, starts, stops, edit_ends, edit_starts, edit_stops, np.diff(replacement_offsets)
     )
+    replacement = pc.struct_field(_flat(later), "replacement").fill_null("").take(pa.array(owner))
     pieces = pa.StructArray.from_arrays(
-        [pa.array(new_starts, pa.int32()), pa.array(new_stops, pa.int32())], names=["start", "end"]
+        [
+            pa.array(new_starts, pa.int32()),
+            pa.array(new_stops, pa.int32()),
+            pc.if_else(pa.array(is_first), replacement, ""),
+        ],
+        fields=list(EDITS_TYPE.value_type),
     )
     return pa.ListArray.from_arrays(pa.array(new_ends.astype(np.int32)), pieces)
+
+
+def in_force(edits: pa.Table) -> pa.Table:
+    """Return the rows of edits that count: of several of one document and span, the last.
+
+    Rows have doc_id, start and end, and those of a later stage come after those of an earlier one.
+    They are returned ascending by document and span.
+    """
+    order = pc.sort_indices(
+        edits, sort_keys=[("doc_id", "ascending"), ("start", "ascending"), ("end", "ascending")]
+    )
+    edits = edits.take(order)  # a stable sort
+    is_last = np.ones(edits.num_rows, np.bool_)
+    for name in ("doc_id", "start", "end"):
+        values = edits[name].to_numpy()
+        same = values[1:] == values[:-1]
+        is_last[:-1] = ~same if name == "doc_id" else is_last[:-1] | ~same
+    return edits.filter(pa.array(is_last))
+
+
+def _flat(edits: pa.Array) -> pa.StructArray:
+    """Return the spans of all lists; respects slices, leaves out what lies under a null list."""
+    if isinstance(edits, pa.ChunkedArray):
+        edits = edits.combine_chunks()
+    return edits.flatten()
 
 
 def _spans(
@@ -97,7 +124,7 @@ def _spans(
     if isinstance(edits, pa.ChunkedArray):
         edits = edits.combine_chunks()
     lengths = np.asarray(pc.list_value_length(edits).fill_null(0), dtype=np.int64)
-    spans = edits.flatten()  # respects slices, and leaves out what lies under a null list
+    spans = _flat(edits)
     start, stop, replacement = (
         pc.struct_field(spans, name) for name in ("start", "end", "replacement")
     )
@@ -166,32 +193,45 @@ def _to_stored(
     edit_starts: Int64Array,
     edit_stops: Int64Array,
     replacement_sizes: Int64Array,
-) -> tuple[Int64Array, Int64Array, Int64Array]:
-    room = len(starts) + len(edit_starts)  # every edit splits at most one span
+) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, npt.NDArray[np.bool_]]:
+    """Return ends, starts and stops of the pieces, whose they are, and whether its first."""
+    room = len(starts) + 2 * len(edit_starts)  # an edit splits at most one span, and is overridden
     new_starts, new_stops = np.empty(room, np.int64), np.empty(room, np.int64)
+    owner = np.empty(room, np.int64)
     new_ends = np.zeros(len(ends), np.int64)
     found = 0
     for i in range(len(ends) - 1):
         k, last = edit_ends[i], edit_ends[i + 1]
         stored, edited = 0, 0  # where the text between two edits begins, in both
+        overridden = -1
         for span in range(ends[i], ends[i + 1]):
-            at = starts[span]
-            while at < stops[span]:
+            start, stop = starts[span], stops[span]
+            while True:
                 # the next edit begins here in the edited text; after the last there is none
-                border = edited + edit_starts[k] - stored if k < last else stops[span]
-                stop = min(border, stops[span])
-                if at < stop:
-                    new_starts[found] = stored + at - edited
-                    new_stops[found] = stored + stop - edited
+                border = edited + edit_starts[k] - stored if k < last else stop
+                low, high = max(start, edited), min(stop, border)
+                if low < high:
+                    new_starts[found] = stored + low - edited
+                    new_stops[found] = stored + high - edited
+                    owner[found] = span
                     found += 1
-                    at = stop
-                if k < last and stops[span] > border:
-                    edited = border + replacement_sizes[k]
-                    stored = edit_stops[k]
-                    at = max(at, edited)
-                    k += 1
+                if k == last or stop <= border:
+                    break
+                after = border + replacement_sizes[k]
+                if start < after and k != overridden and replacement_sizes[k] > 0:
+                    new_starts[found], new_stops[found] = edit_starts[k], edit_stops[k]
+                    owner[found] = span
+                    found += 1
+                    overridden = k
+                if stop <= after:
+                    break
+                edited, stored = after, edit_stops[k]
+                k += 1
         new_ends[i + 1] = found
-    return new_ends, new_starts[:found], new_stops[:found]
+    owner = owner[:found]
+    is_first = np.ones(found, np.bool_)
+    is_first[1:] = owner[1:] != owner[:-1]
+    return new_ends, new_starts[:found], new_stops[:found], owner, is_first
 
 
 @njit(cache=True, nogil=True)

@@ -315,7 +315,7 @@ KNOWN_SIGNALS = tuple(
 MAX_NGRAM = max(NGRAMS_DUPLICATE)
 NUM_COUNTS = NGRAM_CHARS + MAX_NGRAM - 1
 
-# Classes of characters, bits of the table _CLASS
+# Classes of characters, bits of the table CLASSES
 SPACE, BULLET, STOP, WIDE_STOP, TERMINAL, CLOSER = 1, 2, 4, 8, 16, 32
 SENTENCE_TERMINAL, UPPER = 64, 128
 FIRST_WORD_BITS = 16  # of a word's hash: the bitmap of words that begin a bad word
@@ -395,7 +395,7 @@ def signals(text: pa.Array, lang: pa.Array, bad_words: BadWords = NO_BAD_WORDS) 
         min_line_words,
         KIND,
         FOLD,
-        _CLASS,
+        CLASSES,
         terms,
         term_offsets,
         first_term,
@@ -562,7 +562,7 @@ def _build_terms() -> tuple[UInt8Array, Int64Array, Int64Array, int, int]:
 
 
 _LANGUAGE_TABLES = _language_tables()
-_CLASS = _build_classes()
+CLASSES = _build_classes()
 _TERMS = _build_terms()
 
 

@@ -6,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import LakeCorrupt
-from curation.quality.edits import EDITS_TYPE, apply_edits, num_bytes_removed, to_stored
-from curation.schemas import SPAN
+from curation.quality.edits import (
+    EDITS_TYPE,
+    apply_edits,
+    in_force,
+    num_bytes_removed,
+    to_stored,
+)
 
 Span = tuple[int, int, str | None]
 TEXTS = st.text(st.sampled_from("ab \né文\U00020000"), max_size=12)
@@ -109,41 +114,75 @@ def test_lengths_must_agree() -> None:
         apply_edits(pa.array(["a", "b"]), as_edits([[]]))
 
 
+@settings(deadline=None, max_examples=300)
 @given(data=st.data())
-def test_spans_of_an_edited_text_become_edits_of_the_stored_one(data: st.DataObject) -> None:
-    """Both at once give what one after the other does, for cuts."""
+def test_edits_of_an_edited_text_become_edits_of_the_stored_one(data: st.DataObject) -> None:
+    """Both at once give what one after the other does, if replacements are covered whole."""
     texts = data.draw(st.lists(st.text(alphabet="aé数\n", max_size=12), max_size=4))
+    replacements = st.sampled_from(["", "", "<X>", "é"])
 
-    def spans(values: list[str]) -> list[list[dict[str, int]]]:
-        found = []
-        for text in values:
-            cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
-            cuts = cuts[: len(cuts) // 2 * 2]
-            places = [len(text[:at].encode()) for at in cuts]
-            found.append(
-                [
-                    {"start": begin, "end": end}
-                    for begin, end in zip(places[::2], places[1::2], strict=True)
-                ]
-            )
-        return found
+    def spans(text: str, fixed: list[tuple[int, int]]) -> list[Span]:
+        """Spans between characters, none of which begins or ends inside one of `fixed`."""
+        places = [len(text[:at].encode()) for at in range(len(text) + 1)]
+        places = [p for p in places if not any(begin < p < end for begin, end in fixed)]
+        cuts = sorted(data.draw(st.sets(st.sampled_from(places), max_size=6)))
+        return [
+            (begin, end, data.draw(replacements))
+            for begin, end in zip(cuts[::2], cuts[1::2], strict=False)
+        ]
 
-    def as_edits(rows: list[list[dict[str, int]]]) -> pa.Array:
-        return pa.array([[{**s, "replacement": ""} for s in row] for row in rows], EDITS_TYPE)
-
-    stored = pa.array(texts, pa.string())
-    first = spans(texts)
-    edited = apply_edits(stored, as_edits(first))
-    second = spans(edited.to_pylist())
-    mapped = to_stored(pa.array(second, pa.list_(SPAN)), as_edits(first)).to_pylist()
-    both = [
-        sorted([*one, *two], key=lambda s: (s["start"], s["end"]))
-        for one, two in zip(first, mapped, strict=True)
+    first = [spans(text, []) for text in texts]
+    edited = apply_edits(pa.array(texts, pa.string()), as_edits(first))
+    second = []
+    for text, edits in zip(edited.to_pylist(), first, strict=True):
+        fixed, moved = [], 0  # where the replacements are in the edited text
+        for begin, end, replacement in edits:
+            size = len(replacement.encode())
+            fixed.append((begin + moved, begin + moved + size))
+            moved += size - (end - begin)
+        second.append(spans(text, fixed))
+    mapped = to_stored(as_edits(second), as_edits(first))
+    mapped.validate(full=True)
+    rows = [
+        {"doc_id": document, **edit}
+        for lists in (as_edits(first).to_pylist(), mapped.to_pylist())
+        for document, edits in enumerate(lists)
+        for edit in edits
     ]
-    assert apply_edits(stored, as_edits(both)).equals(apply_edits(edited, as_edits(second)))
+    schema = pa.schema([("doc_id", pa.int64()), *EDITS_TYPE.value_type])
+    counted = in_force(pa.Table.from_pylist(rows, schema)).to_pylist()
+    both = pa.array(
+        [[row for row in counted if row["doc_id"] == i] for i in range(len(texts))], EDITS_TYPE
+    )
+    at_once = apply_edits(pa.array(texts, pa.string()), both)
+    assert at_once.equals(apply_edits(edited, as_edits(second)))
 
 
-def test_a_replacement_inside_a_span_stays() -> None:
-    edits = pa.array([[{"start": 2, "end": 4, "replacement": "XYZ"}]], EDITS_TYPE)
-    spans = pa.array([[{"start": 1, "end": 6}]], pa.list_(SPAN))  # of "abXYZef"
-    assert to_stored(spans, edits).to_pylist() == [[{"start": 1, "end": 2}, {"start": 4, "end": 5}]]
+def test_a_cut_takes_the_replacements_inside_it() -> None:
+    earlier = as_edits([[(2, 4, "XYZ")], [(2, 4, "")], [(2, 4, "XYZ")]])
+    # of "abXYZef", "abef" and again "abXYZef", of which the last edit covers one sign of three
+    later = as_edits([[(1, 6, "")], [(1, 3, "!")], [(3, 4, "")]])
+    assert to_stored(later, earlier).to_pylist() == [
+        [
+            {"start": 1, "end": 2, "replacement": ""},
+            {"start": 2, "end": 4, "replacement": ""},
+            {"start": 4, "end": 5, "replacement": ""},
+        ],
+        [
+            {"start": 1, "end": 2, "replacement": "!"},
+            {"start": 4, "end": 5, "replacement": ""},
+        ],
+        [{"start": 2, "end": 4, "replacement": ""}],
+    ]
+
+
+def test_of_several_edits_of_one_span_the_last_counts() -> None:
+    rows = [(7, 2, 4, "a"), (7, 0, 1, "b"), (3, 2, 4, "c"), (7, 2, 4, "d"), (7, 2, 5, "e")]
+    columns = ("doc_id", "start", "end", "replacement")
+    table = pa.table({name: list(values) for name, *values in zip(columns, *rows, strict=True)})
+    assert [tuple(row.values()) for row in in_force(table).to_pylist()] == [
+        (3, 2, 4, "c"),
+        (7, 0, 1, "b"),
+        (7, 2, 4, "d"),
+        (7, 2, 5, "e"),
+    ]

@@ -1,0 +1,365 @@
+"""The fastText quality classifier: what it reads, how it scores, how it is trained.
+
+A classifier tells texts that one wants more of (label `hq`) from others (label `cc`), as in DCLM (Li
+et al. 2024), by the words and word n-grams of a text. It reads tokens: the folded words of
+`curation.ingest.text`, so that case, diacritics and the script of digits make no difference and
+Chinese is segmented by character, and punctuation, one token a run of the same sign. Line breaks are
+white space.
+
+Training runs fastText's own program (`make fasttext-tool`) in a child process, always in ten threads:
+version 0.9.3 fills a tenth of its input matrix a thread, so that fewer leave the rest empty. Threads
+race, so two trainings differ in a few digits; a model is pinned by the digests of its card.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+from curation import models
+from curation.errors import ArtifactInvalid, ConfigError, InputMissing
+from curation.ingest.text import (
+    FOLD_BITS,
+    KIND_AND_FOLD,
+    MARK,
+    SEPARATOR,
+    SINGLE,
+    decode,
+    utf8_buffers,
+)
+from curation.quality.signals import CLASSES, SPACE
+from curation.quality.tools import find_tool
+
+UInt8Array = npt.NDArray[np.uint8]
+UInt32Array = npt.NDArray[np.uint32]
+Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+KIND = "classifier"
+HIGH, LOW = "hq", "cc"
+LABEL = "__label__"
+NUM_THREADS = 10
+MIN_TEXTS = 20
+REPLACEMENT = 0xFFFD  # also what a byte reads as that begins no character
+KEEP_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a classifier is trained. The defaults of lr, epoch and word_ngrams are DCLM's."""
+
+    dim: int = 32
+    lr: float = 0.1
+    epoch: int = 5
+    word_ngrams: int = 2
+    min_count: int = 1
+    bucket: int = 500_000
+    seed: int = 1
+    held_out: float = 0.1
+    keep_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded classifier, with its card."""
+
+    model: Any
+    card: Mapping[str, Any]
+
+
+def score(text: pa.Array, classifier: Classifier) -> pa.DoubleArray:
+    """Return the probability of the label `hq` for every text, 0..1; null for null or no token.
+
+    Cost: fastText's own predict, about 20,000 texts of 2 kB a second and core.
+    """
+    predict = classifier.model.f.predict  # the bound one: the wrapper breaks under NumPy 2
+    scores: list[float | None] = []
+    for line in tokens(text).to_pylist():
+        if not line:
+            scores.append(None)
+            continue
+        ((probability, label),) = predict(line, 1, 0.0, "strict")
+        # fastText's probabilities sum to one, give or take 1e-5 of each
+        probability = min(probability, 1.0)
+        scores.append(probability if label == LABEL + HIGH else 1.0 - probability)
+    return pa.array(scores, pa.float64())
+
+
+def tokens(text: pa.Array) -> pa.StringArray:
+    """Return the tokens of every text, joined by spaces; null for null. Cost: O(bytes)."""
+    data, offsets = utf8_buffers(text)
+    joined, ends = _tokens(data, offsets, KIND_AND_FOLD, CLASSES)
+    lines = pa.LargeStringArray.from_buffers(len(text), pa.py_buffer(ends), pa.py_buffer(joined))
+    return pc.if_else(pc.is_valid(text), lines, pa.scalar(None, lines.type))
+
+
+def load(path: str, digest: str = "") -> Classifier:
+    """Return the classifier of a card, loaded once per process.
+
+    Raises ArtifactMissing, ArtifactChanged or ArtifactInvalid as `models.card` does.
+    """
+    return _load(path, digest or models.sha256(path))
+
+
+def train(
+    positive: Iterable[Sequence[str]],
+    negative: Iterable[Sequence[str]],
+    to: Path,
+    *,
+    language: str,
+    training: Training = Training(),
+    reference: Iterable[Sequence[str]] = (),
+    sources: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Train on batches of texts; write `to` (the card, *.json) and the model beside it.
+
+    A text is held out by its hash, so the split does not depend on order, and copies of a text are
+    on one side. The card has the held-out metrics, and for shares of texts to keep the score above
+    which so many of `reference` lie (of the held-out negatives when there is none).
+    Raises InputMissing for fewer than MIN_TEXTS texts on a side, ConfigError for a number out of
+    range, PrerequisiteMissing without fastText's program. Memory: the scores and held-out texts.
+    """
+    _check(training, to)
+    program = find_tool("fasttext")
+    with tempfile.TemporaryDirectory(prefix="curation-classifier-") as folder:
+        written = Path(folder, "train.txt")
+        sides = {}
+        with written.open("w", encoding="utf-8") as file:
+            for label, batches in ((HIGH, positive), (LOW, negative)):
+                sides[label] = _write_side(batches, label, training.held_out, file)
+        for label, side in sides.items():
+            if min(side.num_texts, side.num_texts - len(side.held_out), len(side.held_out)) < 1 or (
+                side.num_texts < MIN_TEXTS
+            ):
+                raise InputMissing(
+                    f"{side.num_texts} texts are labelled {label}, {len(side.held_out)} of them "
+                    f"held out; a classifier needs {MIN_TEXTS} of each label, some of them on "
+                    "either side: name more"
+                )
+        _run_fasttext(program, written, Path(folder, "model"), training)
+        model_name = to.stem + ".bin"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = to.with_name(f".{model_name}.unfinished")
+        shutil.copyfile(Path(folder, "model.bin"), unfinished)
+    classifier = Classifier(models.fasttext_model(str(unfinished)), {})
+    held = {label: _scores(side.held_out, classifier) for label, side in sides.items()}
+    asked = [s for batch in reference for s in _scores(batch, classifier).tolist()]
+    based_on = np.array(asked) if asked else held[LOW]
+    unfinished.replace(to.with_name(model_name))
+    card = {
+        "kind": KIND,
+        "language": language,
+        "files": {model_name: models.sha256(str(to.with_name(model_name)))},
+        "labels": {"high": HIGH, "low": LOW},
+        "training": asdict(training),
+        "data": {
+            label: {
+                "sources": list((sources or {}).get(label, ())),
+                "num_texts": side.num_texts,
+                "num_held_out": len(side.held_out),
+                "sha256": side.digest,
+            }
+            for label, side in sides.items()
+        },
+        "held_out": metrics(held[HIGH], held[LOW]),
+        "thresholds": {
+            "of": "reference" if asked else "held-out negatives",
+            "num_texts": len(based_on),
+            "keep_share": training.keep_share,
+            "threshold": threshold(based_on, training.keep_share),
+            "by_share": {f"{share:g}": threshold(based_on, share) for share in KEEP_SHARES},
+        },
+    }
+    models.write_card(to, card)
+    return card
+
+
+def threshold(scores: FloatArray, keep_share: float) -> float:
+    """Return the highest score at or above which at least `keep_share` of the scores are."""
+    ordered = np.sort(scores)[::-1]
+    return float(ordered[max(math.ceil(keep_share * len(ordered)) - 1, 0)])
+
+
+def metrics(high: FloatArray, low: FloatArray) -> dict[str, float]:
+    """Return AUC, and precision, recall and accuracy at 0.5, of the scores of both labels."""
+    true, false = int((high >= 0.5).sum()), int((low >= 0.5).sum())
+    return {
+        "auc": auc(high, low),
+        "precision": true / max(true + false, 1),
+        "recall": true / len(high),
+        "accuracy": (true + len(low) - false) / (len(high) + len(low)),
+    }
+
+
+def auc(high: FloatArray, low: FloatArray) -> float:
+    """Return the share of pairs in which the first side scores higher; ties count one half.
+
+    The area under the ROC curve, by ranks (Mann and Whitney 1947). Cost: O(n log n).
+    """
+    ordered = np.sort(low)
+    below = np.searchsorted(ordered, high, side="left")
+    not_above = np.searchsorted(ordered, high, side="right")
+    return float((below + not_above).sum() / (2 * len(high) * len(low)))
+
+
+@dataclass
+class _Side:
+    """The texts of one label."""
+
+    num_texts: int
+    held_out: list[str]
+    digest: str
+
+
+def _write_side(batches: Iterable[Sequence[str]], label: str, share: float, file: Any) -> _Side:
+    """Write the training lines of a label, keep its held-out texts, and digest them all."""
+    digest = hashlib.sha256()
+    num_texts, held_out = 0, []
+    for batch in batches:
+        for text, line in zip(batch, tokens(pa.array(batch, pa.string())).to_pylist(), strict=True):
+            if not line:
+                continue
+            own = hashlib.sha256(line.encode()).digest()
+            digest.update(own)
+            num_texts += 1
+            if int.from_bytes(own[:8], "big") < share * 2**64:
+                held_out.append(text)
+            else:
+                file.write(f"{LABEL}{label} {line}\n")
+    return _Side(num_texts, held_out, digest.hexdigest())
+
+
+def _check(training: Training, to: Path) -> None:
+    for name, low, high in (
+        ("dim", 1, 1000),
+        ("lr", 1e-6, 10),
+        ("epoch", 1, 1000),
+        ("word_ngrams", 1, 5),
+        ("min_count", 1, 10**9),
+        ("bucket", 1, 100_000_000),
+        ("seed", 0, 2**31 - 1),
+        ("held_out", 0.001, 0.9),
+        ("keep_share", 1e-6, 1),
+    ):
+        value = getattr(training, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
+    if to.suffix != ".json":
+        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
+
+
+def _run_fasttext(program: Path, lines: Path, to: Path, training: Training) -> None:
+    command = [str(program), "supervised", "-input", str(lines), "-output", str(to)]
+    for option, value in (
+        ("dim", training.dim),
+        ("lr", training.lr),
+        ("epoch", training.epoch),
+        ("wordNgrams", training.word_ngrams),
+        ("minCount", training.min_count),
+        ("bucket", training.bucket),
+        ("seed", training.seed),
+        ("loss", "softmax"),
+        ("thread", NUM_THREADS),
+        ("verbose", 0),
+    ):
+        command += [f"-{option}", str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise ArtifactInvalid(
+            f"fastText ended with {done.returncode}: {said[-1] if said else 'no message'}; lower "
+            "the learning rate where it says NaN, or give it more texts"
+        )
+
+
+def _scores(texts: Sequence[str], classifier: Classifier) -> FloatArray:
+    found = score(pa.array(texts, pa.large_string()), classifier).drop_null()
+    return np.asarray(found, np.float64)
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, digest: str) -> Classifier:
+    card = models.card(path, digest, KIND)
+    (name,) = card["files"]
+    return Classifier(models.fasttext_model(str(models.beside(path, name))), card)
+
+
+@njit(cache=True, nogil=True)
+def _tokens(
+    data: UInt8Array, offsets: Int64Array, table: UInt32Array, classes: UInt8Array
+) -> tuple[UInt8Array, Int64Array]:
+    """Return the tokens of all texts joined by spaces, and where each text's end."""
+    num_texts = len(offsets) - 1
+    # n bytes become at most 2 n: one becomes one and a space, two to four at most one more and that
+    joined = np.empty(2 * (offsets[num_texts] - offsets[0]) + 1, np.uint8)
+    ends = np.zeros(num_texts + 1, np.int64)
+    at = 0
+    for text in range(num_texts):
+        begin = at
+        i, end = offsets[text], offsets[text + 1]
+        in_word = False
+        sign = -1  # the last sign, while it goes on
+        while i < end:
+            code_point, i = decode(data, i, end)
+            entry = table[code_point]
+            what = entry >> FOLD_BITS
+            if what == MARK:
+                continue
+            if what == SEPARATOR:
+                in_word = False
+                if classes[code_point] & SPACE or code_point < 0x20 or code_point == REPLACEMENT:
+                    sign = -1
+                elif code_point != sign:
+                    sign = code_point
+                    at = _encode(joined, _space(joined, at, begin), code_point)
+                continue
+            sign = -1
+            if what == SINGLE or not in_word:
+                at = _space(joined, at, begin)
+            at = _encode(joined, at, entry & ((1 << FOLD_BITS) - 1))
+            in_word = what != SINGLE
+        ends[text + 1] = at
+    return joined[:at].copy(), ends
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _space(joined: UInt8Array, at: int, begin: int) -> int:
+    if at > begin:
+        joined[at] = 0x20
+        return at + 1
+    return at
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _encode(joined: UInt8Array, at: int, code_point: int) -> int:
+    """Append a code point as UTF-8; return where it ends."""
+    if code_point < 0x80:
+        joined[at] = code_point
+        return at + 1
+    if code_point < 0x800:
+        joined[at] = 0xC0 | code_point >> 6
+        joined[at + 1] = 0x80 | code_point & 0x3F
+        return at + 2
+    if code_point < 0x10000:
+        joined[at] = 0xE0 | code_point >> 12
+        joined[at + 1] = 0x80 | code_point >> 6 & 0x3F
+        joined[at + 2] = 0x80 | code_point & 0x3F
+        return at + 3
+    joined[at] = 0xF0 | code_point >> 18
+    joined[at + 1] = 0x80 | code_point >> 12 & 0x3F
+    joined[at + 2] = 0x80 | code_point >> 6 & 0x3F
+    joined[at + 3] = 0x80 | code_point & 0x3F
+    return at + 4
