@@ -18,7 +18,7 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites run test test-all check bench bench-setup bench-corpus clean
+.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all check bench bench-setup bench-corpus clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -29,6 +29,10 @@ prerequisites: ## check Python, Java and g++, and say how to install what is mis
 
 run: $(INSTALLED) ## curate the demo dumps and release them as token shards, into out/demo
 	$(BIN)/curation run jobs/conf/demo.toml --release demo
+
+kenlm-tools: $(BIN)/lmplz ## build lmplz and build_binary, which train perplexity models
+
+fasttext-tool: $(BIN)/fasttext ## build fasttext, which trains quality classifiers
 
 test: $(INSTALLED_DEV) ## run the tests that every change must pass
 	$(BIN)/python -m pytest -m "not slow"
@@ -59,6 +63,12 @@ $(INSTALLED): setup.cfg pyproject.toml | prerequisites
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --editable .
 	@touch $@
+
+$(BIN)/lmplz: | $(INSTALLED)
+	$(BIN)/python -m curation.quality.tools kenlm
+
+$(BIN)/fasttext: | $(INSTALLED)
+	$(BIN)/python -m curation.quality.tools fasttext
 
 $(INSTALLED_DEV): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[dev]'

@@ -122,8 +122,8 @@ def run(
         typer.Option("--max-minutes", min=0, help="Stop between two slices after this time."),
     ] = None,
 ) -> None:
-    """Bring a lake up to date: ingest, fingerprint, dedup, lines, annotate, filter, encode,
-    report.
+    """Bring a lake up to date: ingest, fingerprint, dedup, lines, annotate, filter, decontaminate,
+    encode, report.
 
     Example: curation run jobs/conf/demo.toml --plan
     """
@@ -458,7 +458,10 @@ def _funnel_table(lake: Lake) -> Table:
     for dump in [*funnel.dumps, None]:
         cells = []
         for stage in headings:
-            total = funnel.total(stage) if dump is None else funnel.totals.get((dump, stage))
+            total, clean = (
+                funnel.total(each) if dump is None else funnel.totals.get((dump, each))
+                for each in (stage, "decontaminate")
+            )
             if stage == "ingest":
                 cells.append(f"{total.rows_in:,}" if total else "")
             if total is None:
@@ -466,8 +469,9 @@ def _funnel_table(lake: Lake) -> Table:
             elif stage == "encode":
                 cells.append(f"{sum(total.counts.get('tokens', {}).values()):,}")
             else:
-                share = total.rows_kept / total.rows_in if total.rows_in else 0.0
-                cells.append(f"{total.rows_kept:,} ({share:.0%})")
+                kept = clean.rows_kept if clean and stage == "filter" else total.rows_kept
+                share = kept / total.rows_in if total.rows_in else 0.0
+                cells.append(f"{kept:,} ({share:.0%})")
         table.add_row(
             dump or "[bold]all[/]", *cells, end_section=dump == (funnel.dumps or [""])[-1]
         )

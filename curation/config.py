@@ -16,7 +16,8 @@ from typing import Any
 from curation.errors import ConfigError
 from curation.identity import MAX_DUMPS, MAX_FILES
 from curation.ingest import urls
-from curation.quality.rules import load_rules
+from curation.quality import privacy
+from curation.quality.rules import Rule, load_rules
 from curation.remix.domains import DomainRule
 from curation.remix.mixture import exact_shares
 
@@ -314,17 +315,87 @@ class LinesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A model that `annotate` scores texts with."""
+
+    card: str = setting(doc="the card of a classifier or perplexity model: path or package:")
+    sha256: str = setting("", "its digest; empty takes the card as it is and records its digest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig:
+    """What is measured beside the signals that need no model."""
+
+    models: tuple[ModelConfig, ...] = setting(
+        (), "models, at most one of a kind and language: card, sha256"
+    )
+    bad_words: Mapping[str, str] = setting(
+        dict, "files of bad words by language, a term a line (LDNOOBW): { en = 'en.txt' }"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """What is replaced before anything is measured."""
+
+    replace: tuple[str, ...] = setting(
+        privacy.KINDS, f"kinds that a fixed token replaces: {', '.join(privacy.KINDS)}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """Which documents are good enough, from stored signals."""
 
-    profiles: tuple[str, ...] = setting(("gopher", "c4"), "rule sets, applied in this order")
-    rules: Mapping[str, float] = setting(dict, "bounds that replace a rule's own, by rule name")
+    profiles: tuple[str, ...] = setting(
+        ("deepseek",),
+        "rule sets, applied in this order: gopher, c4, fineweb, deepseek, or paths of TOML files",
+    )
     cut_lines: bool = setting(True, "cut the lines that C4 would cut")
+    head_percentile: int = setting(
+        30, "documents up to this percentile of perplexity are head (CCNet)", low=1, high=99
+    )
+    middle_percentile: int = setting(
+        60, "documents above head and up to this one are middle, others tail", low=1, high=99
+    )
     takedown: tuple[str, ...] = setting((), "files of hosts and URLs that must go; may grow")
 
     def takedown_lists(self) -> list[urls.UrlList]:
         """Return the takedown lists, named by their files."""
         return [urls.UrlList(Path(path).name, "takedown", path) for path in self.takedown]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """A benchmark whose texts must not be trained on."""
+
+    name: str = setting(doc="name of the benchmark in rejects and reports")
+    path: str = setting(doc="file, folder or glob: jsonl, json, csv, parquet or txt")
+    fields: tuple[str, ...] = setting((), "fields that hold its texts; empty: every string")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationConfig:
+    """Benchmarks to keep out of what is trained on."""
+
+    benchmarks: tuple[BenchmarkConfig, ...] = setting((), "benchmarks: name, path, fields")
+    action: str = setting(
+        "drop",
+        "drop: a document with a match is rejected (DeepSeek); cut: its lines with one are cut",
+        choices=("drop", "cut"),
+    )
+    ngram: int = setting(
+        10, "words of a benchmark text in a row that make a match (DeepSeek)", low=3, high=100
+    )
+    min_ngram: int = setting(
+        3, "words below which a shorter text is no match by itself (DeepSeek)", low=1, high=100
+    )
+    min_chars: int = setting(
+        100,
+        "characters that must be left of a document of which something was cut",
+        low=0,
+        high=1_000_000_000,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,12 +461,22 @@ class Config:
     fingerprint: FingerprintConfig = setting(FingerprintConfig())
     dedup: DedupConfig = setting(DedupConfig())
     lines: LinesConfig = setting(LinesConfig())
+    privacy: PrivacyConfig = setting(PrivacyConfig())
+    annotate: AnnotateConfig = setting(AnnotateConfig())
     filter: FilterConfig = setting(FilterConfig())
+    quality: Mapping[str, float] = setting(
+        dict, "bounds that replace a rule's own, by rule name: { min_words = 80 }"
+    )
+    contamination: ContaminationConfig = setting(ContaminationConfig())
     domains: tuple[DomainConfig, ...] = setting(())
     default_domain: str = setting("web", "domain of documents that no rule names")
     encode: EncodeConfig = setting(EncodeConfig())
     release: Mapping[str, ReleaseConfig] = setting(dict, "releases by name")
     engine: EngineConfig = setting(EngineConfig())
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules of the chosen profiles with the bounds of `quality`."""
+        return load_rules(self.filter.profiles, self.quality)
 
     def dump_ordinal(self, name: str) -> int:
         """Return the position of a dump; raises ConfigError naming the known ones."""
@@ -571,7 +652,27 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
                 replace(each, path=resolve(each.path)) for each in config.ingest.url_lists
             ),
         ),
-        filter=replace(config.filter, takedown=tuple(map(resolve, config.filter.takedown))),
+        annotate=replace(
+            config.annotate,
+            models=tuple(replace(each, card=resolve(each.card)) for each in config.annotate.models),
+            bad_words={
+                language: resolve(path) for language, path in config.annotate.bad_words.items()
+            },
+        ),
+        filter=replace(
+            config.filter,
+            takedown=tuple(map(resolve, config.filter.takedown)),
+            profiles=tuple(
+                resolve(each) if each.endswith(".toml") else each for each in config.filter.profiles
+            ),
+        ),
+        contamination=replace(
+            config.contamination,
+            benchmarks=tuple(
+                replace(each, path=resolve_input(each.path))
+                for each in config.contamination.benchmarks
+            ),
+        ),
         encode=replace(config.encode, tokenizer=resolve(config.encode.tokenizer)),
     )
 
@@ -605,7 +706,18 @@ def _check_together(config: Config) -> None:
         raise ConfigError("ingest.public_suffix_list is empty; name a file, or drop the key")
     if "" in config.filter.takedown:
         raise ConfigError("filter.takedown has an empty path; name a file, or remove it")
-    load_rules(config.filter.profiles, config.filter.rules)
+    config.rules()
+    if config.filter.head_percentile >= config.filter.middle_percentile:
+        raise ConfigError(
+            f"filter.head_percentile = {config.filter.head_percentile} is not below "
+            f"filter.middle_percentile = {config.filter.middle_percentile}; CCNet has 30 and 60"
+        )
+    for kind in config.privacy.replace:
+        if kind not in privacy.KINDS:
+            raise ConfigError(f"privacy.replace has {kind!r}; known are {', '.join(privacy.KINDS)}")
+    _check_paths("annotate.models", [each.card for each in config.annotate.models])
+    _check_paths("annotate.bad_words", list(config.annotate.bad_words.values()))
+    _check_benchmarks(config.contamination)
     for rule in config.domains:
         DomainRule(rule.name, rule.hosts, rule.languages)
     names = [dump.name for dump in config.dumps]
@@ -625,6 +737,27 @@ def _check_together(config: Config) -> None:
                     f"{', '.join(sorted(known))}; add a [[domains]] table or drop the share"
                 )
         exact_shares(release.shares, f"release.{name}.shares")
+
+
+def _check_paths(what: str, paths: Sequence[str]) -> None:
+    if "" in paths:
+        raise ConfigError(f"{what} has an empty path; name a file, or remove it")
+
+
+def _check_benchmarks(config: ContaminationConfig) -> None:
+    names = [each.name for each in config.benchmarks]
+    _check_paths("contamination.benchmarks", [each.path for each in config.benchmarks])
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise ConfigError(
+                f"contamination.benchmarks has the name {name!r} "
+                f"{'for several' if name else 'for one'}; give each a name of its own"
+            )
+    if config.min_ngram > config.ngram:
+        raise ConfigError(
+            f"contamination.min_ngram = {config.min_ngram} is above contamination.ngram = "
+            f"{config.ngram}; DeepSeek has 3 and 10"
+        )
 
 
 def _check_loss(loss: str, dumps: Sequence[str]) -> None:

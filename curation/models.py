@@ -16,6 +16,8 @@ from typing import Any
 
 from curation.errors import ArtifactChanged, ArtifactInvalid, ArtifactMissing
 from curation.ingest import urls
+from curation.quality import contamination
+from curation.quality.signals import BadWords, compile_bad_words
 
 PACKAGE_PREFIX = "package:"
 
@@ -61,12 +63,12 @@ def verified(path: str, digest: str) -> Path:
     return resolve(path)
 
 
-def card(path: str, digest: str, kind: str) -> dict[str, Any]:
+def card(path: str, digest: str, kind: str = "") -> dict[str, Any]:
     """Return the card of a model after comparing its digest, and that of every file it names.
 
     A card is JSON: kind, language, files (name -> sha256, beside the card), and how it was made.
-    Raises ArtifactMissing, ArtifactChanged, and ArtifactInvalid for a file that is no card of that
-    kind. Cost: one read of every file, remembered.
+    Raises ArtifactMissing, ArtifactChanged, and ArtifactInvalid for a file that is no card, or not
+    of `kind` where one is given. Cost: one read of every file, remembered.
     """
     file = verified(path, digest)
     try:
@@ -75,7 +77,8 @@ def card(path: str, digest: str, kind: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or not {"kind", "language", "files"} <= set(found):
         raise ArtifactInvalid(
-            f"{path} is not the card of a model; name the .json that `curation train-{kind}` wrote"
+            f"{path} is not the card of a model; name the .json that `curation train-quality` or "
+            "`curation train-perplexity` wrote"
         )
     if kind and found["kind"] != kind:
         raise ArtifactInvalid(f"{path} is the card of a {found['kind']}, not of a {kind}")
@@ -133,6 +136,26 @@ def url_lists(
     )
 
 
+def bad_words(lists: Mapping[str, tuple[str, str]]) -> BadWords:
+    """Return lists of bad words by language, compiled once per process; files are (path, sha256).
+
+    A term a line, as in LDNOOBW. Raises ArtifactInvalid for a file that is not UTF-8 or empty.
+    """
+    return _bad_words(tuple(sorted((language, *file) for language, file in lists.items())))
+
+
+def contamination_index(
+    benchmarks: Sequence[tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]],
+    ngram: int,
+    min_ngram: int,
+) -> contamination.Index:
+    """Return the index of benchmarks: name, fields, files as (path, sha256). Once per process.
+
+    Raises ArtifactChanged, and what `contamination.read_texts` raises.
+    """
+    return _contamination_index(tuple(benchmarks), ngram, min_ngram)
+
+
 def cache_dir(name: str) -> Path:
     """Return a folder for what may be lost; in the temporary folder where home is read-only."""
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curation" / name
@@ -188,6 +211,40 @@ def _compile_into(
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@lru_cache(maxsize=2)
+def _bad_words(files: tuple[tuple[str, str, str], ...]) -> BadWords:
+    lists = {}
+    for language, path, digest in files:
+        try:
+            text = verified(path, digest).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ArtifactInvalid(f"{path} is not UTF-8 ({error}); convert it") from None
+        lists[language] = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lists[language]:
+            raise ArtifactInvalid(f"{path} holds no bad word; write one a line, or drop the list")
+    return compile_bad_words(lists)
+
+
+@lru_cache(maxsize=2)
+def _contamination_index(
+    benchmarks: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]], ...],
+    ngram: int,
+    min_ngram: int,
+) -> contamination.Index:
+    read = [
+        contamination.Benchmark(
+            name,
+            [
+                text
+                for path, digest in files
+                for text in contamination.read_texts(str(verified(path, digest)), fields)
+            ],
+        )
+        for name, fields, files in benchmarks
+    ]
+    return contamination.compile_index(read, ngram, min_ngram)
 
 
 @lru_cache(maxsize=64)

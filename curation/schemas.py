@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 
-from curation.quality.signals import SIGNALS_SCHEMA
+from curation.quality.signals import SCORES, SIGNALS_SCHEMA
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the lake format; a lake of another version is refused."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -78,7 +78,14 @@ DUPLICATES = pa.schema(
     ]
 )
 
-SIGNALS = pa.schema([("doc_id", pa.int64()), ("lang", pa.string()), *SIGNALS_SCHEMA])
+SIGNALS = pa.schema(
+    [
+        ("doc_id", pa.int64()),
+        ("lang", pa.string()),
+        *SIGNALS_SCHEMA,
+        *((score.name, score.type) for score in SCORES),
+    ]
+)
 
 EDITS = pa.schema(
     [
@@ -95,6 +102,7 @@ KEPT = pa.schema(
         ("domain", pa.string()),
         ("num_chars", pa.int64()),  # of the edited text, and so
         ("num_bytes", pa.int64()),
+        ("perplexity_bucket", pa.string()),  # head | middle | tail; null without a model
     ]
 )
 

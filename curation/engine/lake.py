@@ -431,6 +431,7 @@ STAGE_TABLES: dict[str, tuple[str, ...]] = {
     "lines": ("line_counts",),
     "annotate": ("signals",),
     "filter": ("kept",),
+    "decontaminate": (),
     "encode": ("tokens",),
     "release": ("mixture",),
 }

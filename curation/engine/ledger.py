@@ -13,7 +13,7 @@ from curation.engine.lake import Lake, RunRecord
 from curation.errors import NotFound
 from curation.identity import origin
 
-FUNNEL_STAGES = ("ingest", "dedup", "lines", "filter", "encode")
+FUNNEL_STAGES = ("ingest", "dedup", "lines", "filter", "decontaminate", "encode")
 """The stages that documents can leave."""
 MAX_EXCERPT_CHARS = 60  # of the text of an edit: a line of a terminal
 
@@ -161,11 +161,12 @@ def _history(lake: Lake, doc_id: int) -> History:
     if documents and not rows("duplicates") and lake.records("dedup", dump):
         decisions.append(("dedup", f"retained; {_num_removed(lake, doc_id)} name it as their twin"))
     all_edits = sorted(rows("edits"), key=lambda edit: int(edit["start"]))
-    decisions += [
-        ("lines", _edit(edit, documents[0]["text"]))
-        for edit in all_edits
-        if edit["stage"] == "lines"
-    ]
+    for stage in ("lines", "annotate"):  # private data is replaced by the latter
+        decisions += [
+            (stage, _edit(edit, documents[0]["text"]))
+            for edit in all_edits
+            if edit["stage"] == stage
+        ]
     for stage in ("lines", "filter"):
         decisions += [(stage, _rejection(row)) for row in rejects if row["stage"] == stage]
     for kept in rows("kept"):
@@ -175,10 +176,23 @@ def _history(lake: Lake, doc_id: int) -> History:
             (
                 "filter",
                 f"kept in domain {kept['domain']}: {kept['num_chars']} characters; "
-                f"{len(edits)} spans cut ({cut} bytes)",
+                f"{len(edits)} spans cut ({cut} bytes)"
+                + (
+                    f"; {kept['perplexity_bucket']} by perplexity"
+                    if kept["perplexity_bucket"]
+                    else ""
+                ),
             )
         )
         decisions += [(edit["stage"], _edit(edit, documents[0]["text"])) for edit in edits]
+    decisions += [
+        ("decontaminate", _edit(edit, documents[0]["text"]))
+        for edit in all_edits
+        if edit["stage"] == "decontaminate"
+    ]
+    decisions += [
+        ("decontaminate", _rejection(row)) for row in rejects if row["stage"] == "decontaminate"
+    ]
     for tokens in rows("tokens"):
         decisions.append(("encode", f"{tokens['num_tokens']} tokens"))
     for release in lake.records("release"):

@@ -20,6 +20,7 @@ COLORS = {
     "dedup": "#3b7dd8",
     "lines": "#1aa3a3",
     "filter": "#d98e04",
+    "decontaminate": "#c8503c",
     "encode": "#b05cc6",
     "muted": "#7b8089",
 }

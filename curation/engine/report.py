@@ -41,6 +41,7 @@ from curation.engine.pictures import (
     size,
 )
 from curation.engine.report_dedup import dedup_section, size_name
+from curation.engine.report_quality import quality_section
 from curation.engine.stages import STAGES
 from curation.tokens.shards import MANIFEST_NAME, read_manifest
 
@@ -56,6 +57,7 @@ FATES = {
     "dedup": "duplicate",
     "lines": "repeated lines",
     "filter": "rejected by filter",
+    "decontaminate": "contaminated",
     "encode": "rejected at encode",
 }
 
@@ -85,6 +87,7 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
         funnel=_funnel(flow),
         dedup=dedup_section(lake, flow, config),
         reasons=_reasons(lake, flow),
+        signals=quality_section(flow, config),
         languages=_shares(flow.total("ingest"), "languages"),
         languages_removed=languages_removed(lake),
         domains=_domains(flow),

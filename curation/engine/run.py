@@ -5,8 +5,9 @@ import platform
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,12 +28,23 @@ from curation.engine.stages import (
     present_listings,
     slice_inputs,
 )
-from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
+from curation.engine.tasks import (
+    PERPLEXITY_BINS,
+    Context,
+    Outcome,
+    Part,
+    ingest_records,
+    run_part,
+)
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
 from curation.ingest.listing import group_files
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+GUIDES = {"filter": "signals"}
+"""The table whose files are the parts of a stage, where that is not `documents`."""
 
 
 class Reporter(Protocol):
@@ -176,6 +188,8 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
         config=config,
         artifacts=unit.artifacts,
     )
+    if unit.stage.name == "filter" and config.annotate.models:
+        context = replace(context, histograms=_histograms(lake, unit))
     try:
         with spark.described(session, unit.name, partial(reporter.progressed, unit)):
             outcome = _execute(session, config, lake, unit, context)
@@ -212,6 +226,20 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
     )
 
 
+def _histograms(lake: Lake, unit: Unit) -> dict[str, dict[int, int]]:
+    """Return how many documents of the dump have each bin of perplexity, by language."""
+    found: dict[str, Counter[int]] = {}
+    for name in unit.inputs:
+        stage, dump, slice = name.split("/")
+        record = lake.record(stage, dump, slice) if stage == "annotate" else None
+        for what, counts in (record.counts if record else {}).items():
+            kind, _, language = what.partition(":")
+            if kind == PERPLEXITY_BINS:
+                numbered = {int(number): count for number, count in counts.items()}
+                found.setdefault(language, Counter()).update(numbered)
+    return {language: dict(counts) for language, counts in found.items()}
+
+
 def _execute(
     session: "SparkSession", config: Config, lake: Lake, unit: Unit, context: Context
 ) -> Outcome:
@@ -233,11 +261,13 @@ def _execute(
             for part in parts_of(lake, list(unit.inputs), "documents", slice)
         ]
         return cut_lines(session, lake, context, files, dumps_in_scope(config, unit.dump))
+    if unit.stage.name == "decontaminate" and not config.contamination.benchmarks:
+        return _unchanged(lake, unit)
     if unit.stage.name == "ingest":
         rows = _records(session, config, lake, unit)
         worker = partial(_on_worker_records, context=context)
     else:
-        guide = "signals" if unit.stage.name == "filter" else "documents"
+        guide = GUIDES.get(unit.stage.name, "documents")
         parts = parts_of(lake, list(unit.inputs), guide, unit.slice)
         if not parts:
             return Outcome()
@@ -362,9 +392,12 @@ def _expected(lake: Lake, unit: Unit) -> tuple[int | None, int | None]:
     if unit.stage.name == "ingest":
         return None, None
     before = {"fingerprint": "ingest", "dedup": "fingerprint", "lines": "dedup"}
-    before |= {"annotate": "ingest", "filter": "annotate", "encode": "filter"}
+    before |= {"annotate": "ingest", "filter": "annotate", "decontaminate": "filter"}
+    before |= {"encode": "decontaminate"}
     source = before[unit.stage.name]
     slices = [n.split("/")[2] for n in unit.inputs if n.startswith(f"{source}/{unit.dump}/")]
+    if unit.stage.name == "filter":  # the others are read for their histograms
+        slices = [unit.slice]
     records = [lake.record(source, unit.dump, slice) for slice in slices]
     rows = sum(record.rows["kept"] for record in records if record)
     num_bytes = sum(record.num_bytes["kept"] for record in records if record)

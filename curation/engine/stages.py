@@ -27,6 +27,9 @@ from curation.ingest.listing import (
     read_remote_listing,
 )
 from curation.ingest.urls import UrlList
+from curation.quality.contamination import benchmark_files
+from curation.quality.rules import settings_of as rule_settings
+from curation.quality.scores import check_models
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,56 @@ def _lines_settings(config: Config) -> Mapping[str, Any]:
     return {**asdict(config.lines), "format": minhash.FORMAT_VERSION}
 
 
-def _filter_settings(config: Config) -> Mapping[str, Any]:
+def _annotate_settings(config: Config) -> Mapping[str, Any]:
     return {
-        "profiles": config.filter.profiles,
-        "rules": dict(config.filter.rules),
+        "privacy": sorted(config.privacy.replace),
+        "bad_words": sorted(config.annotate.bad_words),
+        "num_models": len(config.annotate.models),
+    }
+
+
+def _annotate_artifacts(config: Config) -> Sequence[str]:
+    bad_words = config.annotate.bad_words
+    cards = [each.card for each in config.annotate.models]
+    return [*cards, *(bad_words[language] for language in sorted(bad_words))]
+
+
+def _annotate_packages(config: Config) -> Sequence[str]:
+    return ["kenlm", "fasttext-predict"] if config.annotate.models else []
+
+
+def _filter_settings(config: Config) -> Mapping[str, Any]:
+    rules = config.rules()
+    buckets = {
+        "head_percentile": config.filter.head_percentile,
+        "middle_percentile": config.filter.middle_percentile,
+    }
+    return {
+        **rule_settings(rules),
+        **(buckets if config.annotate.models else {}),
         "cut_lines": config.filter.cut_lines,
         "takedown": [each.name for each in config.filter.takedown_lists()],
         "domains": [asdict(domain) for domain in config.domains],
         "default_domain": config.default_domain,
     }
+
+
+def _decontaminate_settings(config: Config) -> Mapping[str, Any]:
+    settings = config.contamination
+    if not settings.benchmarks:
+        return {"benchmarks": []}
+    return {
+        **asdict(settings),
+        "benchmarks": [
+            [each.name, each.fields, len(benchmark_files(each.path))]
+            for each in settings.benchmarks
+        ],
+        **({} if settings.action == "cut" else {"min_chars": None}),
+    }
+
+
+def _decontaminate_artifacts(config: Config) -> Sequence[str]:
+    return [path for each in config.contamination.benchmarks for path in benchmark_files(each.path)]
 
 
 STAGES: dict[str, Stage] = {
@@ -170,15 +214,17 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "annotate",
-            version=3,
+            version=4,
             whole_dump=False,
             reads=("ingest", "dedup", "lines"),
-            settings=lambda config: {},
-            help="retained documents to quality signals",
+            settings=_annotate_settings,
+            artifacts=_annotate_artifacts,
+            packages=_annotate_packages,
+            help="retained documents to quality signals; private data is replaced",
         ),
         Stage(
             "filter",
-            version=4,
+            version=5,
             whole_dump=False,
             reads=("ingest", "lines", "annotate"),
             settings=_filter_settings,
@@ -187,10 +233,19 @@ STAGES: dict[str, Stage] = {
             help="signals to decisions: kept, rejected, lines cut",
         ),
         Stage(
-            "encode",
-            version=2,
+            "decontaminate",
+            version=1,
             whole_dump=False,
-            reads=("ingest", "lines", "filter"),
+            reads=("ingest", "lines", "annotate", "filter"),
+            settings=_decontaminate_settings,
+            artifacts=_decontaminate_artifacts,
+            help="kept documents with texts of benchmarks are dropped or cut",
+        ),
+        Stage(
+            "encode",
+            version=3,
+            whole_dump=False,
+            reads=("ingest", "lines", "annotate", "filter", "decontaminate"),
             settings=lambda config: {},
             artifacts=lambda config: [config.encode.tokenizer],
             packages=lambda config: ["tokenizers"],
@@ -369,6 +424,8 @@ class _Planner:
         for name in stage.reads:
             source = STAGES[name]
             slices = [slice] if not (stage.whole_dump or source.whole_dump) else None
+            if stage.name == "filter" and name == "annotate" and self.config.annotate.models:
+                slices = None  # percentiles are of the whole dump
             for part in slices or self.slices(source, dump):
                 units.append(self.unit(source, dump, part))
         if stage.name in ("dedup", "lines"):
@@ -385,6 +442,8 @@ class _Planner:
             )
         if stage.name == "encode" and self.config.encode.sha256:
             models.verified(self.config.encode.tokenizer, self.config.encode.sha256)
+        if stage.name == "annotate":
+            check_models([(each.card, each.sha256) for each in self.config.annotate.models])
         return paths
 
     def _files(self, dump: str) -> list[InputFile]:

@@ -27,10 +27,13 @@ from curation.ingest import langid, pages, urls, warc
 from curation.ingest.limits import PageLimits
 from curation.ingest.sandbox import Net
 from curation.quality import edits as quality_edits
+from curation.quality import privacy, scores
 from curation.quality import rules as quality_rules
+from curation.quality.contamination import benchmark_files, cut_spans, find_contamination
+from curation.quality.percentiles import Histograms, bucket, percentiles
 from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
 from curation.remix import domains
-from curation.schemas import DOCUMENTS, EDITS, REJECTS, SPAN, TABLES
+from curation.schemas import DOCUMENTS, EDITS, REJECTS, SIGNALS, TABLES
 from curation.tokens import tokenizer as tokenizers
 
 OUTCOME_DDL = "outcome string"
@@ -48,6 +51,7 @@ class Context:
     attempt: str
     config: Config
     artifacts: Mapping[str, str]  # path -> sha256
+    histograms: Histograms = field(default_factory=dict)  # of perplexity, for filter
 
 
 @dataclass
@@ -111,6 +115,7 @@ def run_part(
         "fingerprint": fingerprint_part,
         "annotate": annotate_part,
         "filter": filter_part,
+        "decontaminate": decontaminate_part,
         "encode": encode_part,
     }
     for batch in batches:
@@ -427,39 +432,72 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
 # ---- annotate ----------------------------------------------------------------------------------
 
 
+PERPLEXITY_BINS = "perplexity_bins"
+
+
 def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
-    """Measure the edited text of every document of a file that is still there."""
+    """Replace what is private in every document that is still there, and measure the result."""
     outcome = Outcome()
-    writers = Writers(context, f"{part.number:05d}", task_id, ("signals",))
+    config = context.config
+    cards = {each.card: context.artifacts[each.card] for each in config.annotate.models}
+    bad_words = models.bad_words(
+        {
+            language: (path, context.artifacts[path])
+            for language, path in config.annotate.bad_words.items()
+        }
+    )
+    writers = Writers(context, f"{part.number:05d}", task_id, ("signals", "edits"))
     gone = pa.concat_tables(
         read_between(part, "documents", table, ["doc_id"], context.lake)
         for table in ("duplicates", "rejects")
     )["doc_id"]
     edits = read_between(part, "documents", "edits", EDITS.names, context.lake)
-    for rows in scan(
-        part,
-        "documents",
-        ["doc_id", "lang", "text"],
-        context.lake,
-        context.config.engine.batch_rows,
-    ):
+    columns = ["doc_id", "lang", "text"]
+    for rows in scan(part, "documents", columns, context.lake, config.engine.batch_rows):
         rows = rows.filter(pc.invert(pc.is_in(rows["doc_id"], gone)))
         if rows.num_rows == 0:
             continue
-        text = quality_edits.apply_edits(
-            rows["text"].combine_chunks(), edits_of(rows["doc_id"], edits)
-        )
-        measured = signals(text, rows["lang"].combine_chunks())
-        columns = {name: measured.field(name) for name in SIGNALS_SCHEMA.names}
+        earlier = edits_of(rows["doc_id"], edits)
+        text = quality_edits.apply_edits(rows["text"].combine_chunks(), earlier)
+        private = privacy.find_private(text, config.privacy.replace)
+        edited = quality_edits.apply_edits(text, private)
+        lang = rows["lang"].combine_chunks()
+        measured = signals(edited, lang, bad_words)
+        num_private = pc.list_value_length(private).cast(pa.int32())
+        scored = scores.score(edited, lang, cards)
         writers.write(
-            "signals", pa.table({"doc_id": rows["doc_id"], "lang": rows["lang"], **columns})
+            "signals",
+            pa.table(
+                {
+                    "doc_id": rows["doc_id"],
+                    "lang": lang,
+                    **{name: measured.field(name) for name in SIGNALS_SCHEMA.names},
+                    "num_private_spans": num_private,
+                    **scored,
+                }
+            ).select(SIGNALS.names),
         )
-        size = pc.sum(pc.binary_length(text)).as_py()
+        writers.write(
+            "edits", _edit_rows(rows["doc_id"], quality_edits.to_stored(private, earlier))
+        )
+        outcome.count("private", value_counts(private.flatten().field("replacement")))
+        for language, counts in _bins_by_language(lang, scored["perplexity_bin"]).items():
+            outcome.count(f"{PERPLEXITY_BINS}:{language}", counts)
         outcome.rows["in"] += rows.num_rows
-        outcome.num_bytes.update({"in": size, "kept": size})
+        size, kept = (pc.sum(pc.binary_length(each)).as_py() for each in (text, edited))
+        outcome.num_bytes.update({"in": size, "kept": kept, "removed": size - kept})
     writers.close(outcome)
-    outcome.rows["kept"] = sum(f.rows for f in outcome.files)
+    outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "signals")
     return outcome
+
+
+def _bins_by_language(lang: pa.Array, bins: pa.Array) -> dict[str, dict[str, int]]:
+    """Return how many documents have each bin of perplexity, by language."""
+    rows = pa.table({"lang": lang, "bin": bins}).filter(pc.is_valid(bins))
+    found: dict[str, dict[str, int]] = {}
+    for row in rows.group_by(["lang", "bin"]).aggregate([([], "count_all")]).to_pylist():
+        found.setdefault(row["lang"], {})[str(row["bin"])] = row["count_all"]
+    return found
 
 
 # ---- filter ------------------------------------------------------------------------------------
@@ -469,7 +507,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
     """Decide from the takedown list and stored signals; the text is not read."""
     outcome = Outcome()
     config = context.config
-    rules = quality_rules.load_rules(config.filter.profiles, config.filter.rules)
+    rules = config.rules()
     takedown = models.url_lists(config.filter.takedown_lists(), context.artifacts)
     domain_rules = [
         domains.DomainRule(domain.name, domain.hosts, domain.languages) for domain in config.domains
@@ -490,6 +528,10 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         num_bytes = pc.subtract(rows["num_bytes"], quality_edits.num_bytes_removed(earlier))
         rows = rows.set_column(rows.column_names.index("num_bytes"), "num_bytes", num_bytes)
         lang = measured["lang"].combine_chunks()
+        percentile = percentiles(
+            measured["perplexity_bin"].combine_chunks(), lang, context.histograms
+        )
+        measured = measured.append_column("perplexity_percentile", percentile)
         batch = measured.combine_chunks().to_batches()[0]
         blocked = urls.blocked(rows["url"].combine_chunks(), takedown)
         failed = quality_rules.decide(batch, lang, rules)
@@ -512,6 +554,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         cuts = quality_edits.to_stored(
             _cuts(kept_signals, config.filter.cut_lines), earlier.filter(stays)
         )
+        settings = config.filter
         num_cut = _cut(kept_signals, "bytes", config.filter.cut_lines)
         kept = pa.table(
             {
@@ -526,6 +569,11 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
                     kept_signals["num_chars"], _cut(kept_signals, "chars", config.filter.cut_lines)
                 ),
                 "num_bytes": pc.subtract(kept_rows["num_bytes"], num_cut),
+                "perplexity_bucket": bucket(
+                    kept_signals["perplexity_percentile"].combine_chunks(),
+                    settings.head_percentile,
+                    settings.middle_percentile,
+                ),
             }
         )
         writers.write("kept", kept)
@@ -538,6 +586,8 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         outcome.num_bytes.update({"in": size, "kept": size_kept, "removed": removed})
         count_rejects(outcome, rejected)
         outcome.count("domains", value_counts(kept["domain"]))
+        buckets = value_counts(kept["perplexity_bucket"].drop_null())
+        outcome.count("perplexity_buckets", buckets)
     writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "kept")
     outcome.rows["rejected"] = sum(f.rows for f in outcome.files if f.table == "rejects")
@@ -553,11 +603,23 @@ def _prepend(first: pa.Array, rest: pa.Array) -> pa.Array:
 
 
 def _cuts(measured: pa.Table, enabled: bool) -> pa.Array:
-    """Return the line cuts of every row as spans, none when cutting is off."""
+    """Return the line cuts of every row as edits, none when cutting is off."""
     cuts = measured["c4_cuts"].combine_chunks()
-    if enabled:
-        return cuts
-    return pa.array([[]] * len(cuts), pa.list_(SPAN))
+    if not enabled:
+        return pa.array([[]] * len(cuts), quality_edits.EDITS_TYPE)
+    spans = cuts.flatten()
+    ends = np.cumsum(np.append(0, np.asarray(pc.list_value_length(cuts))))
+    return _lists(ends, spans.field("start"), spans.field("end"))
+
+
+def _lists(ends: Any, start: pa.Array, end: pa.Array) -> pa.ListArray:
+    """Return cuts as lists of edits; those of row i are at ends[i] up to ends[i + 1]."""
+    cut = pa.array([""] * len(start), pa.string())
+    spans = pa.StructArray.from_arrays(
+        [start.cast(pa.int32()), end.cast(pa.int32()), cut],
+        fields=list(quality_edits.EDITS_TYPE.value_type),
+    )
+    return pa.ListArray.from_arrays(pa.array(np.asarray(ends, np.int32)), spans)
 
 
 def _cut(measured: pa.Table, unit: str, enabled: bool) -> pa.ChunkedArray | pa.Array:
@@ -567,18 +629,77 @@ def _cut(measured: pa.Table, unit: str, enabled: bool) -> pa.ChunkedArray | pa.A
     return pa.array(np.zeros(measured.num_rows, np.int64))
 
 
-def _edit_rows(doc_id: pa.ChunkedArray, cuts: pa.Array) -> pa.Table:
-    """Flatten spans to rows of `edits`."""
-    parents = pc.list_parent_indices(cuts)
-    spans = pc.list_flatten(cuts)
+def _edit_rows(doc_id: pa.ChunkedArray, edits: pa.Array) -> pa.Table:
+    """Flatten lists of edits to rows of `edits`."""
+    spans = pc.list_flatten(edits)
     return pa.table(
         {
-            "doc_id": doc_id.combine_chunks().take(parents),
-            "start": spans.field("start"),
-            "end": spans.field("end"),
-            "replacement": pa.array([""] * len(spans), pa.string()),
+            "doc_id": doc_id.combine_chunks().take(pc.list_parent_indices(edits)),
+            **{name: spans.field(name) for name in ("start", "end", "replacement")},
         }
     )
+
+
+# ---- decontaminate -----------------------------------------------------------------------------
+
+
+def decontaminate_part(part: Part, context: Context, task_id: str) -> Outcome:
+    """Drop the kept documents of a file that hold texts of benchmarks, or cut their lines."""
+    outcome = Outcome()
+    settings = context.config.contamination
+    index = models.contamination_index(
+        [
+            (
+                benchmark.name,
+                benchmark.fields,
+                tuple((path, context.artifacts[path]) for path in benchmark_files(benchmark.path)),
+            )
+            for benchmark in settings.benchmarks
+        ],
+        settings.ngram,
+        settings.min_ngram,
+    )
+    names = pa.array([f"contaminated_{each.name}" for each in settings.benchmarks], pa.string())
+    writers = Writers(context, f"{part.number:05d}", task_id, ("rejects", "edits"))
+    columns = ["url", "host", "archive", "offset"]
+    all_edits = read_between(part, "documents", "edits", EDITS.names, context.lake)
+    for rows in edited_documents(part, context.lake, context.config.engine.batch_rows, columns):
+        text = rows["text"].combine_chunks()
+        found = find_contamination(text, index)
+        is_hit = np.asarray(found.num_spans) > 0
+        gone = is_hit
+        removed_by_cut = 0
+        if settings.action == "cut":
+            cuts = cut_spans(text, found)
+            left = np.asarray(pc.utf8_length(quality_edits.apply_edits(text, cuts)))
+            gone = is_hit & (left < settings.min_chars)
+            stays = pa.array(~gone)
+            edits = cuts.filter(stays)
+            earlier = edits_of(rows["doc_id"], all_edits).filter(stays)
+            stored = quality_edits.to_stored(edits, earlier)
+            writers.write("edits", _edit_rows(rows["doc_id"].filter(stays), stored))
+            removed_by_cut = pc.sum(quality_edits.num_bytes_removed(edits)).as_py() or 0
+            outcome.count("contamination", {"documents_cut": int((is_hit & ~gone).sum())})
+        rules = found.benchmarks(names)
+        out = pa.array(gone)
+        rejected = ledger(
+            rows.filter(out),
+            pc.list_element(rules.filter(out), 0) if gone.any() else pa.array([], pa.string()),
+            rules.filter(out),
+            pa.array(np.asarray(found.num_spans)[gone]).cast(pa.string()),
+            pa.array(["0"] * int(gone.sum()), pa.string()),
+        )
+        writers.write("rejects", rejected)
+        size = pc.sum(rows["num_bytes"]).as_py()
+        removed = removed_by_cut + (pc.sum(rejected["num_bytes"]).as_py() or 0)
+        outcome.rows.update({"in": rows.num_rows, "kept": rows.num_rows - rejected.num_rows})
+        outcome.rows["rejected"] += rejected.num_rows
+        outcome.num_bytes.update({"in": size, "kept": size - removed, "removed": removed})
+        count_rejects(outcome, rejected)
+        # a document counts for every benchmark that it holds something of
+        outcome.count("benchmarks", value_counts(rules.flatten()))
+    writers.close(outcome)
+    return outcome
 
 
 # ---- encode ------------------------------------------------------------------------------------
@@ -607,32 +728,41 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
         )
         outcome.rows["in"] += rows.num_rows
         size = pc.sum(rows["num_bytes"]).as_py()
-        encoded = pc.sum(pc.binary_length(text)).as_py()
-        outcome.num_bytes.update({"in": size, "kept": encoded})
+        outcome.num_bytes.update({"in": size, "kept": size})
         outcome.count("tokens", _sum_by(rows["domain"], num_tokens))
     writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files)
     return outcome
 
 
-def edited_documents(part: Part, lake: str, batch_rows: int) -> Iterator[pa.Table]:
-    """Yield doc_id, domain, num_bytes and the edited text of the kept documents of a part."""
-    kept = read_between(part, "documents", "kept", ["doc_id", "domain", "num_bytes"], lake)
+def edited_documents(
+    part: Part, lake: str, batch_rows: int, columns: Sequence[str] = ()
+) -> Iterator[pa.Table]:
+    """Yield doc_id, domain, num_bytes and the edited text of the kept documents of a part.
+
+    `columns` are more columns of documents. Who is kept, and which edits count, follows from the
+    stages whose files the part has; num_bytes is the size of the edited text.
+    """
+    kept = read_between(part, "documents", "kept", ["doc_id", "domain"], lake)
+    gone = read_between(part, "documents", "rejects", ["doc_id"], lake)["doc_id"]
+    kept = kept.filter(pc.invert(pc.is_in(kept["doc_id"], gone)))
     edits = read_between(part, "documents", "edits", EDITS.names, lake)
-    for rows in scan(part, "documents", ["doc_id", "text"], lake, batch_rows):
+    for rows in scan(part, "documents", ["doc_id", "text", *columns], lake, batch_rows):
         rows = rows.filter(pc.is_in(rows["doc_id"], kept["doc_id"]))
         if rows.num_rows == 0:
             continue
         kept_rows = kept.take(pc.index_in(rows["doc_id"], kept["doc_id"]).combine_chunks())
         text = rows["text"].combine_chunks()
         edited = quality_edits.apply_edits(text, edits_of(rows["doc_id"], edits))
-        yield kept_rows.append_column("text", edited)
+        for name in columns:
+            kept_rows = kept_rows.append_column(name, rows[name])
+        num_bytes = pc.binary_length(edited).cast(pa.int64())
+        yield kept_rows.append_column("num_bytes", num_bytes).append_column("text", edited)
 
 
 def edits_of(doc_id: pa.ChunkedArray, edits: pa.Table) -> pa.Array:
-    """Return the edits of each document as a list, ascending by start."""
-    edits = edits.filter(pc.is_in(edits["doc_id"], doc_id))
-    edits = edits.sort_by([("doc_id", "ascending"), ("start", "ascending")])
+    """Return the edits of each document that count as a list, ascending by start."""
+    edits = quality_edits.in_force(edits.filter(pc.is_in(edits["doc_id"], doc_id)))
     owners = edits["doc_id"].to_numpy()
     ids = doc_id.to_numpy()
     starts = np.searchsorted(owners, ids, side="left")
@@ -716,7 +846,7 @@ def count_rejects(outcome: Outcome, rejected: pa.Table) -> None:
     outcome.count("rejects", value_counts(rejected["rule"]))
 
 
-def value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+def value_counts(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     counts = pc.value_counts(column)
     return {row["values"]: row["counts"] for row in counts.to_pylist()}
 

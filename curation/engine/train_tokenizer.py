@@ -19,12 +19,12 @@ def train(config: Config, dumps: Sequence[str], to: Path, vocabulary: int) -> di
     Writes tokenizer.json and returns its card. Raises NotCommitted when a dump is not filtered.
     """
     lake = Lake(config.lake)
-    units = plan(config, lake, dumps, first="filter", last="filter")
+    units = plan(config, lake, dumps, first="decontaminate", last="decontaminate")
     for unit in units:
         if not unit.committed:
             raise NotCommitted(
                 f"training needs {unit.name}, which has not run under this configuration; "
-                f"run first: curation run CONFIG --dump {unit.dump} --to filter"
+                f"run first: curation run CONFIG --dump {unit.dump} --to decontaminate"
             )
     texts = _texts(lake, [(unit.dump, unit.slice) for unit in units], config.engine.batch_rows)
     return tokenizer.train(texts, vocabulary, to)
@@ -32,7 +32,8 @@ def train(config: Config, dumps: Sequence[str], to: Path, vocabulary: int) -> di
 
 def _texts(lake: Lake, slices: Sequence[tuple[str, str]], batch_rows: int) -> Iterator[list[str]]:
     for dump, slice in slices:
-        inputs = [f"ingest/{dump}/{slice}", f"lines/{dump}/all", f"filter/{dump}/{slice}"]
+        inputs = [f"ingest/{dump}/{slice}", f"lines/{dump}/all"]
+        inputs += [f"{stage}/{dump}/{slice}" for stage in ("annotate", "filter", "decontaminate")]
         for part in parts_of(lake, inputs, "documents", slice):
             for rows in edited_documents(part, str(lake.path), batch_rows):
                 yield rows["text"].to_pylist()

@@ -1,18 +1,16 @@
 """The fastText quality classifier: what it reads, how it scores, how it is trained.
 
-A classifier tells texts that one wants more of (label `hq`) from others (label `cc`), as in DCLM (Li
-et al. 2024), by the words and word n-grams of a text. It reads tokens: the folded words of
-`curation.ingest.text`, so that case, diacritics and the script of digits make no difference and
-Chinese is segmented by character, and punctuation, one token a run of the same sign. Line breaks are
-white space.
+A classifier tells texts that one wants more of (label `hq`) from others (label `cc`), as in DCLM
+(Li et al. 2024), by the tokens of `curation.quality.segmentation` and runs of them; a text is one
+line.
 
-Training runs fastText's own program (`make fasttext-tool`) in a child process, always in ten threads:
-version 0.9.3 fills a tenth of its input matrix a thread, so that fewer leave the rest empty. Threads
-race, so two trainings differ in a few digits; a model is pinned by the digests of its card.
+Training runs fastText's own program (`make fasttext-tool`) in a child process, always in ten
+threads: version 0.9.3 fills a tenth of its input matrix a thread, so that fewer leave the rest
+empty. Threads race, so two trainings differ in a few digits; a model is pinned by the digests of
+its card.
 """
 
 import hashlib
-import json
 import math
 import shutil
 import subprocess
@@ -26,26 +24,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-from numba import njit
 
 from curation import models
 from curation.errors import ArtifactInvalid, ConfigError, InputMissing
-from curation.ingest.text import (
-    FOLD_BITS,
-    KIND_AND_FOLD,
-    MARK,
-    SEPARATOR,
-    SINGLE,
-    decode,
-    utf8_buffers,
-)
-from curation.quality.signals import CLASSES, SPACE
+from curation.quality.segmentation import segment
 from curation.quality.tools import find_tool
 
-UInt8Array = npt.NDArray[np.uint8]
-UInt32Array = npt.NDArray[np.uint32]
-Int64Array = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 KIND = "classifier"
@@ -53,7 +37,6 @@ HIGH, LOW = "hq", "cc"
 LABEL = "__label__"
 NUM_THREADS = 10
 MIN_TEXTS = 20
-REPLACEMENT = 0xFFFD  # also what a byte reads as that begins no character
 KEEP_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
 
@@ -87,7 +70,7 @@ def score(text: pa.Array, classifier: Classifier) -> pa.DoubleArray:
     """
     predict = classifier.model.f.predict  # the bound one: the wrapper breaks under NumPy 2
     scores: list[float | None] = []
-    for line in tokens(text).to_pylist():
+    for line in segment(text).text.to_pylist():
         if not line:
             scores.append(None)
             continue
@@ -96,14 +79,6 @@ def score(text: pa.Array, classifier: Classifier) -> pa.DoubleArray:
         probability = min(probability, 1.0)
         scores.append(probability if label == LABEL + HIGH else 1.0 - probability)
     return pa.array(scores, pa.float64())
-
-
-def tokens(text: pa.Array) -> pa.StringArray:
-    """Return the tokens of every text, joined by spaces; null for null. Cost: O(bytes)."""
-    data, offsets = utf8_buffers(text)
-    joined, ends = _tokens(data, offsets, KIND_AND_FOLD, CLASSES)
-    lines = pa.LargeStringArray.from_buffers(len(text), pa.py_buffer(ends), pa.py_buffer(joined))
-    return pc.if_else(pc.is_valid(text), lines, pa.scalar(None, lines.type))
 
 
 def load(path: str, digest: str = "") -> Classifier:
@@ -229,7 +204,8 @@ def _write_side(batches: Iterable[Sequence[str]], label: str, share: float, file
     digest = hashlib.sha256()
     num_texts, held_out = 0, []
     for batch in batches:
-        for text, line in zip(batch, tokens(pa.array(batch, pa.string())).to_pylist(), strict=True):
+        lines = segment(pa.array(batch, pa.large_string())).text.to_pylist()
+        for text, line in zip(batch, lines, strict=True):
             if not line:
                 continue
             own = hashlib.sha256(line.encode()).digest()
@@ -295,71 +271,3 @@ def _load(path: str, digest: str) -> Classifier:
     card = models.card(path, digest, KIND)
     (name,) = card["files"]
     return Classifier(models.fasttext_model(str(models.beside(path, name))), card)
-
-
-@njit(cache=True, nogil=True)
-def _tokens(
-    data: UInt8Array, offsets: Int64Array, table: UInt32Array, classes: UInt8Array
-) -> tuple[UInt8Array, Int64Array]:
-    """Return the tokens of all texts joined by spaces, and where each text's end."""
-    num_texts = len(offsets) - 1
-    # n bytes become at most 2 n: one becomes one and a space, two to four at most one more and that
-    joined = np.empty(2 * (offsets[num_texts] - offsets[0]) + 1, np.uint8)
-    ends = np.zeros(num_texts + 1, np.int64)
-    at = 0
-    for text in range(num_texts):
-        begin = at
-        i, end = offsets[text], offsets[text + 1]
-        in_word = False
-        sign = -1  # the last sign, while it goes on
-        while i < end:
-            code_point, i = decode(data, i, end)
-            entry = table[code_point]
-            what = entry >> FOLD_BITS
-            if what == MARK:
-                continue
-            if what == SEPARATOR:
-                in_word = False
-                if classes[code_point] & SPACE or code_point < 0x20 or code_point == REPLACEMENT:
-                    sign = -1
-                elif code_point != sign:
-                    sign = code_point
-                    at = _encode(joined, _space(joined, at, begin), code_point)
-                continue
-            sign = -1
-            if what == SINGLE or not in_word:
-                at = _space(joined, at, begin)
-            at = _encode(joined, at, entry & ((1 << FOLD_BITS) - 1))
-            in_word = what != SINGLE
-        ends[text + 1] = at
-    return joined[:at].copy(), ends
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _space(joined: UInt8Array, at: int, begin: int) -> int:
-    if at > begin:
-        joined[at] = 0x20
-        return at + 1
-    return at
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _encode(joined: UInt8Array, at: int, code_point: int) -> int:
-    """Append a code point as UTF-8; return where it ends."""
-    if code_point < 0x80:
-        joined[at] = code_point
-        return at + 1
-    if code_point < 0x800:
-        joined[at] = 0xC0 | code_point >> 6
-        joined[at + 1] = 0x80 | code_point & 0x3F
-        return at + 2
-    if code_point < 0x10000:
-        joined[at] = 0xE0 | code_point >> 12
-        joined[at + 1] = 0x80 | code_point >> 6 & 0x3F
-        joined[at + 2] = 0x80 | code_point & 0x3F
-        return at + 3
-    joined[at] = 0xF0 | code_point >> 18
-    joined[at + 1] = 0x80 | code_point >> 12 & 0x3F
-    joined[at + 2] = 0x80 | code_point >> 6 & 0x3F
-    joined[at + 3] = 0x80 | code_point & 0x3F
-    return at + 4

@@ -250,18 +250,27 @@ _MODEL = "the model of the language; null where there is none"
 SCORES = (
     Signal(
         "num_private_spans",
-        "spans that privacy replaced; null where it is off",
+        "spans that privacy replaced",
         _CONTEXT,
         pa.int32(),
     ),
     Signal("quality_score", f"probability of the label hq, 0..1, by {_MODEL}", "fastText"),
-    Signal("perplexity", f"perplexity by token, {_MODEL}", "KenLM; Wenzek et al. 2020 (CCNet)"),
-    Signal("perplexity_char", f"perplexity by character of words, {_MODEL}", "KenLM"),
+    Signal(
+        "perplexity", f"perplexity by word and sign, {_MODEL}", "KenLM; Wenzek et al. 2020 (CCNet)"
+    ),
+    Signal("perplexity_char", f"perplexity by character of words and signs, {_MODEL}", "KenLM"),
+    Signal(
+        "perplexity_bin",
+        "floor(256 log2 perplexity_char)",
+        "curation.quality.percentiles",
+        pa.int32(),
+    ),
 )
 """What `annotate` measures beside SIGNALS, by models and privacy."""
 PERPLEXITY_PERCENTILE = Signal(
     "perplexity_percentile",
-    "smallest p for which p % of the dump's documents of the language have no higher perplexity; "
+    "smallest p for which p % of the dump's documents of the language have no higher "
+    "perplexity_char; "
     "computed by `filter` from the dump's histogram",
     "Wenzek et al. 2020 (CCNet): head up to 30, middle up to 60",
     pa.int32(),
@@ -349,10 +358,11 @@ def compile_bad_words(lists: Mapping[str, Sequence[str]]) -> BadWords:
         for phrase in phrases:
             first[row, _hash_word(phrase[0]) & ((1 << FIRST_WORD_BITS) - 1)] = True
     width = max(map(len, lengths), default=0)
+    padded = [row + [0] * (width - len(row)) for row in lengths]
     return BadWords(
         tuple(lists),
         first,
-        np.array([row + [0] * (width - len(row)) for row in lengths], np.int32).reshape(-1, width),
+        np.array(padded, np.int32).reshape(len(lists), width),
         np.array([term for row in hashes for term in row], np.uint64),
         np.cumsum([0, *map(len, hashes)]),
     )

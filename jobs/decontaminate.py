@@ -1,0 +1,10 @@
+"""The decontaminate stage: spark-submit jobs/decontaminate.py --config CONFIG [--dump DUMP].
+
+Declared in curation/engine/stages.py. `curation run CONFIG --from decontaminate --to decontaminate`
+does the same in local mode.
+"""
+
+from curation.engine.submit import run_stage
+
+if __name__ == "__main__":
+    run_stage("decontaminate")
