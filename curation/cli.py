@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from curation.config import Config
     from curation.engine.query import Hit
     from curation.engine.stages import Unit
+    from curation.engine.what_if import WhatIf
     from curation.tokens.shards import Manifest
 
 app = typer.Typer(
@@ -143,6 +145,50 @@ def run(
     for manifest in manifests:
         _print_release(loaded, manifest)
     _write_report(loaded, finished)
+
+
+@app.command("filter")
+def filter_(
+    config: ConfigPath,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change; writes nothing.")
+    ] = False,
+    dump: Annotated[
+        list[str] | None, typer.Option("--dump", help="Only this dump. Repeatable.")
+    ] = None,
+    settings: SetOption = [],  # noqa: B006
+    lake: LakeOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: one JSON object.")
+    ] = False,
+) -> None:
+    """Run the filter stage, or show in seconds what other rules would keep.
+
+    Example: curation filter jobs/conf/demo.toml --dry-run --set quality.min_words=80
+    """
+    from curation.engine import run as engine
+    from curation.engine.what_if import what_if
+
+    loaded = _load(config, settings, lake)
+    for name in dump or ():
+        loaded.dump_ordinal(name)
+    if not dry_run:
+        with RichReporter() as reporter:
+            selection = engine.Selection(tuple(dump or ()), "filter", "filter")
+            console.print(_funnel_table(engine.run(loaded, selection, reporter=reporter)))
+        return
+    found = what_if(Lake(loaded.lake), loaded, tuple(dump or ()))
+    if as_json:
+        rows = [
+            {**asdict(c), "tokens_before": c.tokens_before, "tokens_after": c.tokens_after}
+            for c in found.changes
+        ]
+        lost = dict(found.lost_by_rule)
+        sys.stdout.write(json.dumps({"changes": rows, "lost_by_rule": lost}) + "\n")
+        return
+    console.print(_changes_table(found))
+    for rule, count in found.lost_by_rule.items():
+        console.print(f"{count:>8,} would be lost by {escape(rule)}", soft_wrap=True)
 
 
 @app.command()
@@ -284,6 +330,33 @@ def train_tokenizer(
         f'pin it: encode.sha256 = "{card["sha256"]}"',
         soft_wrap=True,
     )
+
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}  # to argparse
+
+
+@app.command("train-quality", add_help_option=False, context_settings=_PASSED_ON)
+def train_quality(context: typer.Context) -> None:
+    """Train a fastText classifier on two sets of texts; --help lists the options.
+
+    Example: curation train-quality --positive good.jsonl --negative lake:out/demo/lake?rule=*
+    --language en --to quality-en.json
+    """
+    from curation.engine import train_models
+
+    train_models.show(train_models.train_quality(context.args))
+
+
+@app.command("train-perplexity", add_help_option=False, context_settings=_PASSED_ON)
+def train_perplexity(context: typer.Context) -> None:
+    """Train a KenLM language model; --help lists the options.
+
+    Example: curation train-perplexity --texts lake:out/demo/lake?lang=en --language en
+    --to perplexity-en.json
+    """
+    from curation.engine import train_models
+
+    train_models.show(train_models.train_perplexity(context.args))
 
 
 @app.command()
@@ -475,6 +548,50 @@ def _funnel_table(lake: Lake) -> Table:
         table.add_row(
             dump or "[bold]all[/]", *cells, end_section=dump == (funnel.dumps or [""])[-1]
         )
+    return table
+
+
+def _changes_table(found: "WhatIf") -> Table:
+    table = Table(title="what would be kept, against what is", title_justify="left")
+    for column in ("language", "dump", "documents", "gained", "lost", "characters", "tokens"):
+        justify: Any = "left" if column in ("language", "dump") else "right"
+        table.add_column(column, justify=justify, overflow="fold")
+
+    def change(before: int | None, after: int | None) -> str:
+        if before is None or after is None:
+            return "-"
+        share = f" ({(after - before) / before:+.1%})" if before and after != before else ""
+        return f"{after:,}{share}"
+
+    changes = sorted(found.changes, key=lambda each: each.language)
+    for language, group in groupby(changes, key=lambda each: each.language):
+        rows = list(group)
+        for each in rows:
+            table.add_row(
+                escape(language),
+                each.dump,
+                change(each.documents_before, each.documents_after),
+                f"{each.documents_gained:,}",
+                f"{each.documents_lost:,}",
+                change(each.chars_before, each.chars_after),
+                change(each.tokens_before, each.tokens_after),
+                end_section=each is rows[-1],
+            )
+    tokens = [
+        None
+        if any(getattr(c, name) is None for c in changes)
+        else sum(getattr(c, name) for c in changes)
+        for name in ("tokens_before", "tokens_after")
+    ]
+    table.add_row(
+        "[bold]all[/]",
+        "",
+        change(sum(c.documents_before for c in changes), sum(c.documents_after for c in changes)),
+        f"{sum(c.documents_gained for c in changes):,}",
+        f"{sum(c.documents_lost for c in changes):,}",
+        change(sum(c.chars_before for c in changes), sum(c.chars_after for c in changes)),
+        change(*tokens),
+    )
     return table
 
 

@@ -15,6 +15,8 @@ from curation.identity import origin
 
 FUNNEL_STAGES = ("ingest", "dedup", "lines", "filter", "decontaminate", "encode")
 """The stages that documents can leave."""
+PERPLEXITY_BINS = "perplexity_bins"
+"""Counts of a run record of `annotate`, by language: `perplexity_bins:en`."""
 MAX_EXCERPT_CHARS = 60  # of the text of an edit: a line of a terminal
 
 
@@ -74,6 +76,18 @@ def rejects_by_rule(lake: Lake) -> dict[str, Counter[str]]:
         if names:
             counted.setdefault(record.stage, Counter()).update(names)
     return counted
+
+
+def perplexity_histograms(records: Iterable[RunRecord]) -> dict[str, dict[int, int]]:
+    """Sum what `annotate` counted: how many documents have each bin of perplexity, by language."""
+    found: dict[str, Counter[int]] = {}
+    for record in records:
+        for what, counts in record.counts.items():
+            kind, _, language = what.partition(":")
+            if kind == PERPLEXITY_BINS:
+                numbered = {int(number): count for number, count in counts.items()}
+                found.setdefault(language, Counter()).update(numbered)
+    return {language: dict(counts) for language, counts in found.items()}
 
 
 def why(lake: Lake, wanted: str) -> list[History]:

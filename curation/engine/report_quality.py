@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.config import Config
-from curation.engine.ledger import Funnel, StageTotals
-from curation.engine.tasks import PERPLEXITY_BINS
+from curation.engine.ledger import PERPLEXITY_BINS, Funnel, StageTotals
 from curation.quality.percentiles import BUCKETS, bin_start, cutoff
 
 

@@ -5,7 +5,6 @@ import platform
 import shutil
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 from curation.config import Config
 from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord
+from curation.engine.ledger import perplexity_histograms
 from curation.engine.stages import (
     Stage,
     Unit,
@@ -28,14 +28,7 @@ from curation.engine.stages import (
     present_listings,
     slice_inputs,
 )
-from curation.engine.tasks import (
-    PERPLEXITY_BINS,
-    Context,
-    Outcome,
-    Part,
-    ingest_records,
-    run_part,
-)
+from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
 from curation.ingest.listing import group_files
 
@@ -189,7 +182,8 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
         artifacts=unit.artifacts,
     )
     if unit.stage.name == "filter" and config.annotate.models:
-        context = replace(context, histograms=_histograms(lake, unit))
+        read = [lake.record(*n.split("/")) for n in unit.inputs if n.startswith("annotate/")]
+        context = replace(context, histograms=perplexity_histograms(filter(None, read)))
     try:
         with spark.described(session, unit.name, partial(reporter.progressed, unit)):
             outcome = _execute(session, config, lake, unit, context)
@@ -224,20 +218,6 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
         },
         sources=dict(sorted(outcome.sources.items(), key=lambda item: int(item[0]))),
     )
-
-
-def _histograms(lake: Lake, unit: Unit) -> dict[str, dict[int, int]]:
-    """Return how many documents of the dump have each bin of perplexity, by language."""
-    found: dict[str, Counter[int]] = {}
-    for name in unit.inputs:
-        stage, dump, slice = name.split("/")
-        record = lake.record(stage, dump, slice) if stage == "annotate" else None
-        for what, counts in (record.counts if record else {}).items():
-            kind, _, language = what.partition(":")
-            if kind == PERPLEXITY_BINS:
-                numbered = {int(number): count for number, count in counts.items()}
-                found.setdefault(language, Counter()).update(numbered)
-    return {language: dict(counts) for language, counts in found.items()}
 
 
 def _execute(

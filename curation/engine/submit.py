@@ -68,6 +68,20 @@ def train_tokenizer(arguments: Sequence[str] | None = None) -> None:
     )
 
 
+def train_quality(arguments: Sequence[str] | None = None) -> None:
+    """Train a quality classifier; needs no Spark."""
+    from curation.engine import train_models
+
+    _guarded(lambda: train_models.show(train_models.train_quality(arguments)))
+
+
+def train_perplexity(arguments: Sequence[str] | None = None) -> None:
+    """Train a language model; needs no Spark."""
+    from curation.engine import train_models
+
+    _guarded(lambda: train_models.show(train_models.train_perplexity(arguments)))
+
+
 class Lines:
     """A Reporter that prints one line a commit."""
 

@@ -22,6 +22,7 @@ from curation import models
 from curation.config import Config, IngestConfig
 from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_hashes
 from curation.engine.lake import FileEntry, TableWriter
+from curation.engine.ledger import PERPLEXITY_BINS
 from curation.identity import RECORD_BITS, check_record_ordinal
 from curation.ingest import langid, pages, urls, warc
 from curation.ingest.limits import PageLimits
@@ -430,9 +431,6 @@ def fingerprint_part(part: Part, context: Context, task_id: str) -> Outcome:
 
 
 # ---- annotate ----------------------------------------------------------------------------------
-
-
-PERPLEXITY_BINS = "perplexity_bins"
 
 
 def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:

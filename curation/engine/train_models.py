@@ -1,0 +1,122 @@
+"""Train the models that `annotate` scores with; the command line of jobs/train_*.py and `curation`.
+
+Both print the card that they write, as JSON on one line.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curation.engine.training_texts import read_texts
+from curation.quality import classifier, perplexity
+
+QUALITY_HELP = "Train a fastText classifier that tells wanted texts from others."
+PERPLEXITY_HELP = "Train a KenLM language model."
+SOURCE_HELP = "a file, glob, or lake:FOLDER?QUERY; repeatable (curation.engine.training_texts)"
+
+
+def quality_parser() -> argparse.ArgumentParser:
+    """Return the options of training a classifier."""
+    defaults = classifier.Training()
+    parser = argparse.ArgumentParser(prog="train_quality", description=QUALITY_HELP)
+    _add_sources(parser, "--positive", f"texts to have more of: {SOURCE_HELP}")
+    _add_sources(parser, "--negative", f"other texts: {SOURCE_HELP}")
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        help="texts of which --keep-share is to be kept; without it the held-out negatives",
+    )
+    _add_target(parser)
+    for name, help in (
+        ("keep-share", "share of the reference texts at or above the threshold"),
+        ("held-out", "share of the texts that only measure"),
+        ("dim", "numbers of a word's vector"),
+        ("lr", "learning rate"),
+        ("epoch", "passes over the texts"),
+        ("word-ngrams", "words of the longest run that is a feature"),
+        ("min-count", "occurrences of a word that is a feature"),
+        ("bucket", "slots for runs of words; memory is (words + slots) x dim x 4 bytes"),
+        ("seed", "seed of fastText"),
+    ):
+        _add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+    return parser
+
+
+def perplexity_parser() -> argparse.ArgumentParser:
+    """Return the options of training a language model."""
+    defaults = perplexity.Training()
+    parser = argparse.ArgumentParser(prog="train_perplexity", description=PERPLEXITY_HELP)
+    _add_sources(parser, "--texts", f"texts: {SOURCE_HELP}")
+    _add_target(parser)
+    for name, help in (
+        ("order", "tokens of the longest n-gram"),
+        ("vocabulary", "words that are tokens; others are spelled"),
+        ("min-count", "occurrences of a word of the vocabulary"),
+        ("quantize-bits", "bits of a probability; 0 keeps floats"),
+        ("held-out", "share of the texts that only measure"),
+    ):
+        _add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+    parser.add_argument(
+        "--prune",
+        type=int,
+        nargs="+",
+        default=list(defaults.prune),
+        help=f"n-grams that occur so often or less, by order; default {defaults.prune}",
+    )
+    parser.add_argument("--memory", default=defaults.memory, help="of lmplz: 20%%, 4G")
+    return parser
+
+
+def train_quality(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train a classifier; see `classifier.train`."""
+    options = quality_parser().parse_args(arguments)
+    names = classifier.Training.__dataclass_fields__
+    return classifier.train(
+        read_texts(options.positive),
+        read_texts(options.negative),
+        options.to,
+        language=options.language,
+        training=classifier.Training(**{name: getattr(options, name) for name in names}),
+        reference=read_texts(options.reference),
+        sources={classifier.HIGH: options.positive, classifier.LOW: options.negative},
+    )
+
+
+def train_perplexity(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train a language model; see `perplexity.train`."""
+    options = perplexity_parser().parse_args(arguments)
+    names = perplexity.Training.__dataclass_fields__
+    values = {name: getattr(options, name) for name in names}
+    return perplexity.train(
+        read_texts(options.texts),
+        options.to,
+        language=options.language,
+        training=perplexity.Training(**{**values, "prune": tuple(values["prune"])}),
+        sources=options.texts,
+    )
+
+
+def show(card: dict[str, Any]) -> None:
+    """Print a card on one line."""
+    sys.stdout.write(json.dumps(card, ensure_ascii=False) + "\n")
+
+
+def _add_sources(parser: argparse.ArgumentParser, name: str, help: str) -> None:
+    parser.add_argument(name, action="append", required=True, metavar="SOURCE", help=help)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", required=True, help="language of the texts: en, zh, ...")
+    parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
+
+
+def _add_number(
+    parser: argparse.ArgumentParser, name: str, default: int | float, help: str
+) -> None:
+    parser.add_argument(
+        f"--{name}", type=type(default), default=default, help=f"{help}; default {default:g}"
+    )
