@@ -146,7 +146,8 @@ _TEMPLATES = (
     (PHONE, NANP, ("ddd-ddd-dddd", "ddd.ddd.dddd", "ddd ddd-dddd")),
     (PHONE, NANP, ("(ddd) ddd-dddd", "(ddd)ddd-dddd", "(ddd)-ddd-dddd", "(ddd) ddd dddd")),
     (PHONE, NANP, ("(ddd) ddd.dddd", "d-ddd-ddd-dddd", "d.ddd.ddd.dddd", "d ddd-ddd-dddd")),
-    (PHONE, NANP, ("d (ddd) ddd-dddd", "d(ddd)ddd-dddd", "d-(ddd)-ddd-dddd", "d ddd ddd dddd")),
+    (PHONE, NANP, ("d (ddd) ddd-dddd", "d (ddd)ddd-dddd", "d(ddd) ddd-dddd", "d(ddd)ddd-dddd")),
+    (PHONE, NANP, ("d-(ddd)-ddd-dddd", "d ddd ddd dddd", "d ddd ddd-dddd")),
     (PHONE, MOBILE, ("d" * 11, "ddd dddd dddd", "ddd-dddd-dddd", "d" * 13, "d" * 15)),
     (PHONE, MOBILE, ("dd " + "d" * 11, "dd-" + "d" * 11, "dddd " + "d" * 11, "dddd-" + "d" * 11)),
     (PHONE, MOBILE, ("(dd)" + "d" * 11, "(dddd)" + "d" * 11)),
@@ -231,22 +232,21 @@ def _build_classes() -> UInt8Array:
 
 
 def _build_templates() -> tuple[UInt8Array, Int64Array, Int64Array]:
-    """Return the templates [row, byte], their facts [row, 5] and the first row of each key.
+    """Return the templates [row, byte], their facts [row, 4] and the first row of each key.
 
-    Facts: kind, rule, number of characters, and for templates with spaces the digits in the first
-    and last group, else 0. A key is (letters before the first digits, digits there).
+    Facts: kind, rule, number of characters, and whether only spaces and dashes divide its groups.
+    A key is (letters before the first digits, digits there).
     """
     rows = []
     for kind, rule, templates in _TEMPLATES:
         for template in templates:
-            groups = template.split(" ") if " " in template and "(" not in template else [""]
             letters = len(template) - len(template.lstrip("L"))
             body = template.lstrip("L").lstrip("(")
             digits = len(body) - len(body.lstrip("d"))
-            first, last = len(groups[0]), len(groups[-1].split("-")[-1])
             key = (IN_PARENTHESES if template[0] == "(" else letters) * MAX_RUN + digits
+            is_spaced = " " in template and "(" not in template
             num_characters = sum(c in "dLXHC" for c in template)
-            rows.append((key, template, (kind, rule, num_characters, first, last)))
+            rows.append((key, template, (kind, rule, num_characters, is_spaced)))
     order = {KINDS.index(kind): place for place, kind in enumerate(PRECEDENCE)}
     rows.sort(key=lambda row: (row[0], order[row[2][0]]))
     table = np.zeros((len(rows), max(len(row[1]) for row in rows) + 1), np.uint8)
@@ -330,7 +330,7 @@ def _find(data: UInt8Array, offsets: Int64Array) -> tuple[Int64Array, Int32Array
                 if stop > i + 1:
                     kind, address_end = EMAIL, stop
                     while count > first and begin + spans[count - 1, 0] >= start:
-                        count -= 1
+                        break
                     if count > first:
                         start = max(start, begin + spans[count - 1, 1])
             elif byte == PLUS:
@@ -571,12 +571,12 @@ def _template(
         stop = _match(data, start, end, row, values)
         if stop <= best_stop:
             continue
-        kind, rule, num_characters, first, last = _FACTS[row]
+        kind, rule, num_characters, is_spaced = _FACTS[row]
         if rule in (CITY, REGION):
             stop = _skip_extension(data, stop, end)
         if (
             _ends_alone(data, stop, end)
-            and (first == 0 or not _is_in_columns(data, begin, start, stop, end, first, last))
+            and not (is_spaced and _is_in_columns(data, begin, start, stop, end))
             and _is_valid(rule, values, num_characters)
         ):
             best_kind, best_stop = kind, stop
@@ -688,23 +688,26 @@ def _ends_alone(data: UInt8Array, i: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _is_in_columns(
-    data: UInt8Array, begin: int, start: int, stop: int, end: int, first: int, last: int
-) -> bool:
+def _is_in_columns(data: UInt8Array, begin: int, start: int, stop: int, end: int) -> bool:
     """Whether groups of digits are columns of a longer row: a space, and a group as long again."""
-    size = 0
     if start - begin > 1 and data[start - 1] == SPACE:
-        while size <= first and start - 2 - size >= begin:
-            if _CLASS[data[start - 2 - size]] & DIGIT == 0:
-                break
+        size = 0
+        while _CLASS[data[start + size]] & DIGIT:
             size += 1
-    if size == first:
-        return True
-    size = 0
-    if stop < end and data[stop] == SPACE:
-        while size <= last and stop + 1 + size < end and _CLASS[data[stop + 1 + size]] & DIGIT:
+        left = start - 2
+        while left >= begin and left >= start - 2 - size and _CLASS[data[left]] & DIGIT:
+            left -= 1
+        if start - 2 - left == size:
+            return True
+    if end - stop > 1 and data[stop] == SPACE:
+        size = 0
+        while _CLASS[data[stop - 1 - size]] & DIGIT:
             size += 1
-    return size == last
+        right = stop + 1
+        while right < end and right <= stop + 1 + size and _CLASS[data[right]] & DIGIT:
+            right += 1
+        return right - stop - 1 == size
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -714,7 +717,9 @@ def _skip_extension(data: UInt8Array, i: int, end: int) -> int:
     stop = digits
     while stop < end and stop - digits <= MAX_EXTENSION_DIGITS and _CLASS[data[stop]] & DIGIT:
         stop += 1
-    return stop if digits > i and 0 < stop - digits <= MAX_EXTENSION_DIGITS else i
+    if digits == i or not 0 < stop - digits <= MAX_EXTENSION_DIGITS:
+        return i
+    return stop if _ends_alone(data, stop, end) else i
 
 
 @njit(cache=True, nogil=True)
