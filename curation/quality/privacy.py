@@ -1,8 +1,8 @@
 """Private data in texts: where it stands, as edits that put a fixed token in its place.
 
 One scan over the bytes stops at digits, "@", "+" and ":" and reads from there what a kind needs; no
-regular expression, so no input makes it slow. Only ASCII digits and letters are read: full-width
-digits are not, as in the tools of this field.
+regular expression, so no input makes it slow. Only ASCII digits and letters are read, full-width
+ones are not.
 
 email        RFC 5321 lengths; a local part of ASCII letters, digits and ._%+-&'~; labels of
              letters (also Latin, Greek and Cyrillic ones of two bytes), digits and hyphens; a last
@@ -12,9 +12,8 @@ ip           IPv4 and IPv6 as `ipaddress` reads them, if globally reachable by t
              ::ffff:0:0/96 and 64:ff9b::/96 count as the IPv4 address in them. Versions and numbers
              of sections stay: 1.2.3.4.5, v1.2.3.4, "Section 1.2.3.4", Firefox/2.0.0.4, lib-1.2.3.4.
 national_id  China (and its residence permits), United States, Brazil, South Korea, France, Spain,
-             Italy, Hong Kong; see `_TEMPLATES`. Numbers that are digits and nothing else, with one
-             check digit and no date (Poland, the Netherlands, India), are left out: one in ten
-             identifiers of any kind would pass.
+             Italy, Hong Kong; see `_TEMPLATES`. Bare digits with one check digit (India, the
+             Netherlands, Poland) are left out: up to one in ten identifiers of any kind would pass.
 bank_card    13 to 19 digits with the prefix and length of an issuer and a right Luhn digit.
 phone        +country code and number (ITU-T E.164), North American, Chinese, and in groups with a
              trunk zero as in Japan, Korea and Britain. Not ten bare digits: those are times.
@@ -330,7 +329,7 @@ def _find(data: UInt8Array, offsets: Int64Array) -> tuple[Int64Array, Int32Array
                 if stop > i + 1:
                     kind, address_end = EMAIL, stop
                     while count > first and begin + spans[count - 1, 0] >= start:
-                        break
+                        count -= 1
                     if count > first:
                         start = max(start, begin + spans[count - 1, 1])
             elif byte == PLUS:

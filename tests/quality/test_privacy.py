@@ -680,6 +680,18 @@ def test_national_ids_are_found_and_one_wrong_check_character_tells(number: str)
     assert found == [number[place]]
 
 
+@given(
+    st.text("0123456789", min_size=6, max_size=6), st.dates(date(1900, 1, 1), date(2099, 12, 31))
+)
+def test_korean_numbers_have_one_check_digit(serial: str, day: date) -> None:
+    """No number is published: every date and sex, and all ten check digits."""
+    sex = str(int(serial[0]) % 4 // 2 * 4 + (3 if day.year >= 2000 else 1) + int(serial[0]) % 2)
+    numbers = [f"{day:%y%m%d}-{sex}{serial[1:]}{check}" for check in range(10)]
+    found = [number for number in numbers if hide(number) == "<NATIONAL_ID>"]
+    assert found == [number for number in numbers if rrn(number)]
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(
     "number",
     [
