@@ -2,7 +2,9 @@
 
 DeepSeek's rule (DeepSeekMath, arXiv 2402.03300, section 2.1; DeepSeek-Coder, arXiv 2401.14196,
 section 2.4): a document with any 10-gram of a benchmark's text is contaminated; a benchmark text of
-3 to 9 words is matched whole; shorter ones are not matched, and counted. Words are those of
+3 to 9 words is matched whole; shorter ones are not matched, and counted. Unlike there, a text that
+is matched whole needs three words of two letters or more: "A, B, C", "1-2-3-4" and 127.0.0.1 are
+answers of some benchmark, and no evidence. Words are those of
 `curation.ingest.text`, so case, diacritics, punctuation and spacing make no difference. In scripts
 written without spaces a character is a word, and ten characters are a common phrase: a text of more
 such characters than other words is matched by 16 in a row, or whole from 5 on (CHARACTERS_PER_WORD
@@ -50,7 +52,7 @@ Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
-FILTER_BITS = 20  # of a hash: the bitmap that turns most runs away
+MIN_FILTER_BITS, MAX_FILTER_BITS = 16, 27  # of a hash: the bitmap that turns most places away
 LINE_FEED = 0x0A
 
 
@@ -72,7 +74,7 @@ class Index(NamedTuple):
     ends: Int64Array  # hashes of runs of lengths[i] are hashes[ends[i] : ends[i + 1]], ascending
     hashes: UInt64Array
     owners: UInt64Array  # [run, k]: bits 64 k + j are set of the benchmarks that have the run
-    seen: BoolArray  # whether a run has these low bits
+    seen: BoolArray  # whether some run begins with words of these low bits: lengths[0] of them
 
 
 class Found(NamedTuple):
@@ -151,12 +153,15 @@ def compile_index(benchmarks: Sequence[Benchmark], ngram: int = 10, min_ngram: i
     Cost: O(words of the benchmarks), about 1 M words/s, 30 bytes a run.
     """
     runs: list[tuple[Int64Array, UInt64Array, Int64Array]] = []  # length, hash, benchmark
+    buffers = []
     num_short = []
     cjk, min_cjk = (max(1, round(n * CHARACTERS_PER_WORD)) for n in (ngram, min_ngram))
+    sizes = (ngram, min_ngram, cjk, min_cjk)
     for number, benchmark in enumerate(benchmarks):
         data, offsets = utf8_buffers(pa.array(list(benchmark.texts), pa.large_string()))
-        lengths, hashes, short = _runs(data, offsets, KIND_AND_FOLD, ngram, min_ngram, cjk, min_cjk)
+        lengths, hashes, short = _runs(data, offsets, KIND_AND_FOLD, sizes, 0)
         runs.append((lengths, hashes, np.full(len(hashes), number)))
+        buffers.append((data, offsets))
         num_short.append(int(short))
     length, hashed, owner = (
         np.concatenate([np.zeros(0, dtype), *(run[column] for run in runs)])
@@ -170,8 +175,12 @@ def compile_index(benchmarks: Sequence[Benchmark], ngram: int = 10, min_ngram: i
     owners = np.zeros((int(is_new.sum()), max(1, -(-len(benchmarks) // 64))), np.uint64)
     np.bitwise_or.at(owners, (place, owner // 64), np.uint64(1) << (owner % 64).astype(np.uint64))
     lengths, counts = np.unique(length[is_new], return_counts=True)
-    seen = np.zeros(1 << FILTER_BITS, np.bool_)
-    seen[hashed & np.uint64((1 << FILTER_BITS) - 1)] = True
+    bits = min(max(MIN_FILTER_BITS, 4 + len(owners).bit_length()), MAX_FILTER_BITS)
+    seen = np.zeros(1 << bits, np.bool_)
+    for data, offsets in buffers:
+        prefix = int(lengths[0]) if len(lengths) else 0
+        prefixes = _runs(data, offsets, KIND_AND_FOLD, sizes, prefix)[1]
+        seen[prefixes & np.uint64((1 << bits) - 1)] = True
     return Index(
         tuple(benchmark.name for benchmark in benchmarks),
         tuple(len(benchmark.texts) for benchmark in benchmarks),
@@ -187,7 +196,7 @@ def compile_index(benchmarks: Sequence[Benchmark], ngram: int = 10, min_ngram: i
 def find_contamination(text: pa.Array, index: Index) -> Found:
     """Return the spans of every text that stand in benchmarks; a null text has none.
 
-    Cost: O(bytes x lengths of the index), about 50 MB/s a core.
+    Cost: O(bytes), about 100 MB/s a core where little is found.
     """
     data, offsets = utf8_buffers(text)
     return Found(
@@ -274,9 +283,13 @@ def _read_words(
     hashes: UInt64Array,
     starts: Int64Array,
     stops: Int64Array,
-) -> tuple[int, int]:
-    """Write hash, first byte and end of every word; return how many, and how many are SINGLE."""
-    num_words, num_single = 0, 0
+) -> tuple[int, int, int]:
+    """Write hash, first byte and end of every word.
+
+    Returns how many there are, how many are SINGLE, and how many are that or have two letters.
+    """
+    num_words, num_single, num_telling = 0, 0, 0
+    num_letters = 0  # of the present word
     i = begin
     in_word = False
     while i < end:
@@ -294,13 +307,18 @@ def _read_words(
             starts[num_words] = at - begin
             num_words += 1
             num_single += what == SINGLE
+            num_telling += what == SINGLE
+            num_letters = 0
         folded = np.uint64(entry & ((1 << FOLD_BITS) - 1))
         hashes[num_words - 1] = (hashes[num_words - 1] ^ folded) * FNV_PRIME
+        if what != SINGLE and not 0x30 <= folded <= 0x39:
+            num_letters += 1
+            num_telling += num_letters == 2
         stops[num_words - 1] = i - begin
         in_word = what != SINGLE
     for word in range(num_words):
         hashes[word] = fmix64(hashes[word])
-    return num_words, num_single
+    return num_words, num_single, num_telling
 
 
 @njit(cache=True, nogil=True)
@@ -318,12 +336,14 @@ def _runs(
     data: UInt8Array,
     offsets: Int64Array,
     table: UInt32Array,
-    ngram: int,
-    min_ngram: int,
-    cjk: int,
-    min_cjk: int,
+    sizes: tuple[int, int, int, int],
+    prefix: int,
 ) -> tuple[Int64Array, UInt64Array, int]:
-    """Return length and hash of the runs of every text, and how many texts are too short."""
+    """Return length and hash of the runs of every text, and how many texts are too short.
+
+    With a prefix, hashes are those of the first words of each run, so many of them.
+    """
+    ngram, min_ngram, cjk, min_cjk = sizes
     longest = 0
     for text in range(len(offsets) - 1):
         longest = max(longest, offsets[text + 1] - offsets[text])
@@ -333,18 +353,21 @@ def _runs(
     lengths, hashes = np.empty(room, np.int64), np.empty(room, np.uint64)
     found, num_short = 0, 0
     for text in range(len(offsets) - 1):
-        num_words, num_single = _read_words(
+        num_words, num_single, num_telling = _read_words(
             data, offsets[text], offsets[text + 1], table, words, starts, stops
         )
         is_cjk = 2 * num_single > num_words
         length = min(num_words, cjk if is_cjk else ngram)
-        if length < (min_cjk if is_cjk else min_ngram):
+        least = min_cjk if is_cjk else min_ngram
+        is_whole = length == num_words
+        if length < least or (is_whole and num_telling < least):
             num_short += 1
             continue
-        h, weight = _first_run(words, length)
+        size = prefix if prefix else length
+        h, weight = _first_run(words, size)
         for first in range(num_words - length + 1):
             if first:
-                h = (h - words[first - 1] * weight) * FMIX_1 + words[first + length - 1]
+                h = (h - words[first - 1] * weight) * FMIX_1 + words[first + size - 1]
             lengths[found], hashes[found] = length, fmix64(h)
             found += 1
     return lengths[:found].copy(), hashes[:found].copy(), num_short
@@ -371,31 +394,38 @@ def _find(
     text_owners = np.zeros((num_texts, owners.shape[1]), np.uint64)
     ends = np.zeros(num_texts + 1, np.int64)
     span_starts, span_stops = np.empty(64, np.int64), np.empty(64, np.int64)
-    mask = np.uint64((1 << FILTER_BITS) - 1)
+    mask = np.uint64(len(seen) - 1)
     found = 0
     for text in range(num_texts):
-        num_words, _ = _read_words(
+        num_words, _, _ = _read_words(
             data, offsets[text], offsets[text + 1], table, words, starts, stops
         )
         is_hit = False
-        for row in range(len(lengths)):
-            length = lengths[row]
-            if length > num_words:
-                break
-            low, high = length_ends[row], length_ends[row + 1]
-            h, weight = _first_run(words, length)
-            for first in range(num_words - length + 1):
-                if first:
-                    h = (h - words[first - 1] * weight) * FMIX_1 + words[first + length - 1]
-                mixed = fmix64(h)
-                if not seen[mixed & mask]:
-                    continue
+        prefix = lengths[0] if len(lengths) else num_words + 1
+        h, weight = np.uint64(0), np.uint64(1)
+        if prefix <= num_words:
+            h, weight = _first_run(words, prefix)
+        for first in range(num_words - prefix + 1):
+            if first:
+                h = (h - words[first - 1] * weight) * FMIX_1 + words[first + prefix - 1]
+            if not seen[fmix64(h) & mask]:
+                continue
+            run, size = h, prefix
+            for row in range(len(lengths)):
+                length = lengths[row]
+                if first + length > num_words:
+                    break
+                while size < length:
+                    run = run * FMIX_1 + words[first + size]
+                    size += 1
+                low, high = length_ends[row], length_ends[row + 1]
+                mixed = fmix64(run)
                 place = low + np.searchsorted(hashes[low:high], mixed)
                 if place < high and hashes[place] == mixed:
                     if not is_hit:
                         covered_to[:num_words] = 0
                         is_hit = True
-                    covered_to[first] = max(covered_to[first], first + length)
+                    covered_to[first] = first + length
                     for k in range(owners.shape[1]):
                         text_owners[text, k] |= owners[place, k]
         if is_hit:
