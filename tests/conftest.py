@@ -1,6 +1,7 @@
 """What several tests share: a Spark session, a cut of the demo dumps, configurations on it."""
 
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,12 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "tests" / "data" / "dumps"
 DUMPS = ("DUMP-2021-bullseye", "DUMP-2023-bookworm", "DUMP-2025-trixie", "DUMP-2026-sid")
 NUM_FILES = 3  # of a dump in the cut
+MODELS = [
+    ROOT / "curation" / "quality" / "models" / f"perplexity-{language}.json"
+    for language in ("en", "zh")
+]
+RULES = ROOT / "jobs" / "conf" / "demo-rules.toml"  # with one on the percentile of perplexity
+BENCHMARK = ROOT / "tests" / "data" / "benchmark.txt"  # phrases that the manuals hold
 
 # Kernels are compiled at their first call, however small the example.
 settings.register_profile("kernels", deadline=None)
@@ -45,7 +52,8 @@ def spark():
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every 5th page of the first dump, and the same URLs of the others: copies and near copies.
 
-    Some 40 pages a dump, in 3 files: `<dump>-<n>.warc.gz`.
+    Some 40 pages a dump, in 3 files: `<dump>-<n>.warc.gz`. Every third one has an address to
+    write to, its own.
     """
     folder = tmp_path_factory.mktemp("cut")
     wanted: set[str] = set()
@@ -77,6 +85,10 @@ def configure_in(cut: Path) -> Callable[..., Config]:
             f'lake = "{lake}/lake"\nshards = "{lake}/shards"\nreport = "{lake}/report.html"\n'
             + "".join(tables)
             + "[lines]\nmax_documents = 4\n"
+            + "".join(f'[[annotate.models]]\ncard = "{card}"\n' for card in MODELS)
+            + f'[filter]\nprofiles = ["{RULES}"]\n'
+            + '[contamination]\naction = "cut"\n'
+            + f'[[contamination.benchmarks]]\nname = "manuals"\npath = "{BENCHMARK}"\n'
             + '[[domains]]\nname = "chinese"\nlanguages = ["zh"]\n'
             + f'[encode]\ntokenizer = "{tokenizer}"\n'
             + "[release.demo]\nshares = { chinese = 0.5, web = 0.5 }\nsequence_length = 128\n"
@@ -99,6 +111,10 @@ def _pages(path: Path) -> Iterator[Page]:
             if record.rec_type == "response":
                 header = record.rec_headers.get_header
                 body = record.content_stream().read()
+                number = zlib.crc32(header("WARC-Target-URI").encode())
+                if number % 3 == 0:
+                    text, _, rest = body.rpartition(b"</p>")
+                    body = text + b" Write to p%d@manuals.org.</p>" % number + rest
                 yield Page(
                     header("WARC-Target-URI"), header("WARC-Date"), record.http_headers, body
                 )

@@ -221,7 +221,11 @@ def cut_spans(text: pa.Array, found: Found) -> pa.ListArray:
     data, offsets = utf8_buffers(text)
     ends, starts, stops = _whole_lines(data, offsets, found.ends, found.start, found.end)
     spans = pa.StructArray.from_arrays(
-        [pa.array(starts, pa.int32()), pa.array(stops, pa.int32()), pa.array([""] * len(starts))],
+        [
+            pa.array(starts, pa.int32()),
+            pa.array(stops, pa.int32()),
+            pa.array([""] * len(starts), pa.string()),
+        ],
         fields=list(EDITS_TYPE.value_type),
     )
     return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), spans)

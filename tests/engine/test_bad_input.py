@@ -312,7 +312,7 @@ def test_other_slices_are_refused_and_a_changed_ingest_outdates_the_rest(
 
     again = run(config)
     assert document in again.table("kept").to_table()["doc_id"].to_pylist()
-    assert len(again.records()) == 7
+    assert len(again.records()) == 8
 
 
 @pytest.mark.spark

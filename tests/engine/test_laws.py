@@ -21,13 +21,13 @@ from curation.engine.ledger import rejects_by_rule, why
 from curation.engine.release import make_release
 from curation.engine.run import Selection, run
 from curation.identity import origin
-from curation.quality.edits import apply_edits
 from curation.schemas import TABLES
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.shards import open_shards
 
 pytestmark = pytest.mark.spark
 
+EDITING = ("lines", "annotate", "filter", "decontaminate")
 TRUE_SPARK = "engine.single_task_documents=0"
 BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
 SHUFFLE = "spark.sql.shuffle.partitions"
@@ -46,6 +46,7 @@ def attempts_of(lake: Lake) -> dict[tuple[str, str, str], str]:
 def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
     """Counted from the tables and, before and behind them, from archives and shards."""
     config, lake, manifest = undisturbed(4)
+    every: Counter[str] = Counter()  # edits by stage
     for dump in lake.dumps():
 
         def table(name: str, stage: str | None = None, dump: str = dump) -> pa.Table:
@@ -54,14 +55,12 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
         records = {r.stage: r for r in lake.records(dump=dump)}
         documents = table("documents").sort_by("doc_id")
         duplicates, kept = table("duplicates"), table("kept").sort_by("doc_id")
-        cut_lines = table("edits")
-        repeated, noticed = table("edits", "lines"), table("edits", "filter")
-        text_bytes = pc.binary_length(documents["text"]).to_numpy()
         left = {
             "ingest": table("rejects", "ingest"),
             "dedup": duplicates,
             "lines": table("rejects", "lines"),
             "filter": table("rejects", "filter"),
+            "decontaminate": table("rejects", "decontaminate"),
         }
         flow = {  # stage -> what came in, what stayed
             "ingest": (num_responses(cut, dump), documents["doc_id"]),
@@ -79,7 +78,11 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
                 table("signals")["doc_id"],
             ),
             "filter": (table("signals").num_rows, kept["doc_id"]),
-            "encode": (kept.num_rows, table("tokens")["doc_id"]),
+            "decontaminate": (kept.num_rows, table("tokens")["doc_id"]),
+            "encode": (
+                kept.num_rows - left["decontaminate"].num_rows,
+                table("tokens")["doc_id"],
+            ),
         }
         alive = set(documents["doc_id"].to_pylist())
         assert len(alive) == documents.num_rows
@@ -97,42 +100,44 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
             }
 
         # bytes: of the text itself, not of the column that claims them
-        size = dict(zip(documents["doc_id"].to_pylist(), text_bytes.tolist(), strict=True))
-        assert documents["num_bytes"].to_pylist() == list(size.values())
-        num_cut = Counter({i: 0 for i in size})  # by document, of repeated lines
-        for edit in repeated.to_pylist():
-            num_cut[edit["doc_id"]] += edit["end"] - edit["start"]
-        num_noticed = pc.sum(pc.subtract(noticed["end"], noticed["start"])).as_py() or 0
-        num_removed = {
-            "dedup": sum(size[i] for i in duplicates["doc_id"].to_pylist()),
-            "lines": num_cut.total() + sum(size[i] for i in left["lines"]["doc_id"].to_pylist()),
-            "filter": num_noticed
-            + sum(size[i] - num_cut[i] for i in left["filter"]["doc_id"].to_pylist()),
-        }
-        assert repeated.num_rows > 0, "no line is repeated"
-        num_bytes = sum(size.values())
-        for stage in ("fingerprint", "dedup", "lines", "annotate", "filter", "encode"):
-            removed = num_removed.get(stage, 0)
-            assert dict(records[stage].num_bytes) == {
-                "in": num_bytes,
-                "kept": num_bytes - removed,
-                "removed": removed,
-            }, (dump, stage)
-            num_bytes -= removed
-        assert num_bytes == pc.sum(kept["num_bytes"]).as_py()
-
+        texts = dict(
+            zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True)
+        )
+        assert documents["num_bytes"].to_pylist() == [len(t.encode()) for t in texts.values()]
+        edits: dict[int, dict[tuple[int, int], str]] = {doc_id: {} for doc_id in texts}
+        num_edits = Counter()
+        for stage in ("fingerprint", "dedup", *EDITING, "encode"):
+            if stage in EDITING:
+                for row in table("edits", stage).to_pylist():
+                    # a later edit of the same span stands in place of an earlier one
+                    edits[row["doc_id"]][row["start"], row["end"]] = row["replacement"]
+                    num_edits[stage] += 1
+            before, stays = records[stage].num_bytes, flow[stage][1].to_pylist()
+            size = sum(len(edited(texts[doc_id], edits[doc_id]).encode()) for doc_id in stays)
+            assert before["kept"] == size, (dump, stage)
+            assert before["in"] == before["kept"] + before["removed"]
+            if stage == "filter":
+                after = [
+                    edited(texts[doc_id], edits[doc_id]) for doc_id in kept["doc_id"].to_pylist()
+                ]
+                assert kept["num_bytes"].to_pylist() == [len(text.encode()) for text in after]
+                assert kept["num_chars"].to_pylist() == [len(text) for text in after]
+        assert num_edits["lines"] > 0, "no line is repeated"
+        every.update(num_edits)
         # and tokens decode to the kept text, byte for byte
         tokens = table("tokens").sort_by("doc_id")
         decoded = tokenizers.decode(
             tokens["input_ids"].combine_chunks(), tokenizers.load(config.encode.tokenizer)
         )
-        assert decoded.to_pylist() == edited(documents, kept, cut_lines)
-        assert kept["num_chars"].to_pylist() == [len(text) for text in decoded.to_pylist()]
+        assert decoded.to_pylist() == [
+            edited(texts[doc_id], edits[doc_id]) for doc_id in tokens["doc_id"].to_pylist()
+        ]
         assert (
             tokens["num_tokens"].to_pylist()
             == pc.list_value_length(tokens["input_ids"]).to_pylist()
         )
 
+    assert all(every[stage] for stage in ("lines", "annotate", "decontaminate")), every
     mixture = lake.table("mixture").to_table()
     assert mixture.num_rows == lake.table("tokens").count_rows()
     with_end = pc.add(mixture["num_tokens"], 1)  # every copy ends with the end-of-text token
@@ -154,16 +159,12 @@ def num_responses(cut: Path, dump: str) -> int:
     return num
 
 
-def edited(documents: pa.Table, kept: pa.Table, edits: pa.Table) -> list[str]:
-    """Return the edited text of the kept documents."""
-    spans = {doc_id: [] for doc_id in kept["doc_id"].to_pylist()}
-    for row in edits.sort_by("start").to_pylist():
-        if row["doc_id"] in spans:  # lines are also cut of documents that the filter rejects
-            spans[row["doc_id"]].append({key: row[key] for key in ("start", "end", "replacement")})
-    texts = documents.filter(pc.is_in(documents["doc_id"], kept["doc_id"]))["text"]
-    span = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("replacement", pa.string())])
-    column = pa.array(list(spans.values()), pa.list_(span))
-    return apply_edits(texts.combine_chunks(), column).to_pylist()
+def edited(text: str, edits: dict[tuple[int, int], str]) -> str:
+    """Apply edits by their spans, from the last to the first."""
+    data = text.encode()
+    for (start, end), replacement in sorted(edits.items(), reverse=True):
+        data = data[:start] + replacement.encode() + data[end:]
+    return data.decode()
 
 
 def test_the_lake_holds_what_its_records_list(undisturbed) -> None:
@@ -237,7 +238,7 @@ def test_dumps_one_by_one_give_what_all_at_once_give(configure, undisturbed, row
         lake = run(config)
         now = attempts_of(lake)
         assert attempts.items() <= now.items(), "a committed stage was done again"
-        assert len(now) == 7 * num_dumps
+        assert len(now) == 8 * num_dumps
         attempts = now
     expected = undisturbed(4)
     assert rows_of(lake) == rows_of(expected.lake)
@@ -352,7 +353,7 @@ def test_a_takedown_runs_filter_again_and_nothing_before_it(
 
     lake = run(configure('filter.takedown=["pages.txt"]', dumps=1))
     again = {unit[0] for unit, attempt in attempts_of(lake).items() if attempts[unit] != attempt}
-    assert again == {"filter", "encode"}
+    assert again == {"filter", "decontaminate", "encode"}
     after = rows_of(lake)
     for table in ("documents", "signatures", "duplicates", "signals"):
         assert after[table] == before[table]

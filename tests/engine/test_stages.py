@@ -20,15 +20,9 @@ from curation.engine.lake import Lake, RunRecord
 from curation.engine.stages import STAGES, Unit, digest, dumps_in_scope, plan
 from curation.errors import ArtifactChanged, ConfigError
 
-ORDER = ["ingest", "fingerprint", "dedup", "lines", "annotate", "filter", "encode"]
+ORDER = ["ingest", "fingerprint", "dedup", "lines", "annotate", "filter", "decontaminate", "encode"]
 FOLLOWING = {  # a stage and everything after it in the flow of the data
-    "ingest": set(ORDER),
-    "fingerprint": {"fingerprint", "dedup", "lines", "annotate", "filter", "encode"},
-    "dedup": {"dedup", "lines", "annotate", "filter", "encode"},
-    "lines": {"lines", "annotate", "filter", "encode"},
-    "annotate": {"annotate", "filter", "encode"},
-    "filter": {"filter", "encode"},
-    "encode": {"encode"},
+    **{stage: set(ORDER[place:]) for place, stage in enumerate(ORDER)},
     "": set(),
 }
 # Another value of every setting, and the first stage whose rows or files it decides; "" for none.
@@ -85,8 +79,18 @@ CHANGES = {
     "lines.max_documents": ("9", "lines"),
     "lines.min_words": ("2", ""),  # while nothing is cut
     "lines.min_chars": ("7", ""),
+    "privacy.replace": ('["email"]', "annotate"),
+    "annotate.models": ('[{ card = "en.json" }]', "annotate"),
+    "annotate.bad_words": ("{ en = 'a.txt' }", "annotate"),
     "filter.profiles": ('["gopher"]', "filter"),
-    "filter.rules": ("{ gopher_min_words = 10 }", "filter"),
+    "quality": ("{ gopher_min_words = 10 }", "filter"),
+    "contamination.benchmarks": ('[{ name = "b", path = "a.txt" }]', "decontaminate"),
+    "contamination.action": ('"cut"', ""),  # without benchmarks; with them, below
+    "contamination.ngram": ("8", ""),
+    "contamination.min_ngram": ("4", ""),
+    "contamination.min_chars": ("7", ""),
+    "filter.head_percentile": ("20", ""),  # without models; with them, below
+    "filter.middle_percentile": ("70", ""),
     "filter.cut_lines": ("false", "filter"),
     "filter.takedown": ('["a.txt"]', "filter"),
     "domains": ('[{ name = "chinese", languages = ["zh"] }]', "filter"),
@@ -112,6 +116,10 @@ def configure(tmp_path: Path) -> Callable[..., Config]:
     for name in ("model.ftz", "tokenizer.json"):
         (tmp_path / name).write_bytes(name.split(".")[0].encode())
     (tmp_path / "a.txt").write_text("a.net\n")
+    (tmp_path / "en.bin").write_bytes(b"model")
+    files = {"en.bin": hashlib.sha256(b"model").hexdigest()}
+    card = {"kind": "classifier", "language": "en", "files": files}
+    (tmp_path / "en.json").write_text(json.dumps(card))
     for name in ("other.ftz", "other.json"):
         (tmp_path / name).write_bytes(b"other")
 
@@ -183,6 +191,86 @@ def test_a_window_decides_in_its_scope(configure: Callable[..., Config]) -> None
     assert changed(keys(config), keys(other)) == units(FOLLOWING["dedup"])
 
 
+def test_percentiles_are_of_the_whole_dump(configure: Callable[..., Config]) -> None:
+    """With models a slice is decided by what all slices of its dump have measured."""
+    without, with_models = (
+        plan(configure(*overrides), None)
+        for overrides in ((), ('annotate.models=[{card="en.json"}]',))
+    )
+    inputs = [
+        next(u.inputs for u in planned if u.name == "filter/A/0000")
+        for planned in (without, with_models)
+    ]
+    assert set(inputs[1]) - set(inputs[0]) == {"annotate/A/0001"}
+    before = keys(configure('annotate.models=[{card="en.json"}]'))
+    for setting in ("filter.head_percentile=20", "filter.middle_percentile=70"):
+        after = keys(configure('annotate.models=[{card="en.json"}]', setting))
+        assert changed(before, after) == units(FOLLOWING["filter"])
+
+
+def test_an_altered_model_is_refused_before_anything_runs(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = configure('annotate.models=[{card="en.json"}]')
+    plan(config, None)
+    (tmp_path / "en.bin").write_bytes(b"other")
+    with pytest.raises(ArtifactChanged, match=r"en.bin has sha256"):
+        plan(config, None)
+    with pytest.raises(ArtifactChanged, match=r"0000 is pinned"):
+        plan(configure(f'annotate.models=[{{card="en.json", sha256="{"0" * 64}"}}]'), None)
+
+
+def test_two_models_for_one_language_are_refused(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "two.json").write_bytes((tmp_path / "en.json").read_bytes())
+    config = configure('annotate.models=[{card="en.json"}, {card="two.json"}]')
+    with pytest.raises(
+        ConfigError, match=r"two classifier models for en: .*en.json and .*two.json"
+    ):
+        plan(config, None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "counts"),
+    [
+        ('contamination.action="cut"', True),
+        ("contamination.ngram=8", True),
+        ("contamination.min_ngram=4", True),
+        ("contamination.min_chars=7", False),  # of what a cut leaves
+    ],
+)
+def test_rules_of_contamination_count_with_benchmarks(
+    configure: Callable[..., Config], setting: str, counts: bool
+) -> None:
+    benchmarks = 'contamination.benchmarks=[{name="b", path="a.txt"}]'
+    before, after = keys(configure(benchmarks)), keys(configure(benchmarks, setting))
+    assert changed(before, after) == units(FOLLOWING["decontaminate"] if counts else set())
+
+
+def test_benchmarks_count_by_name_fields_and_content(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "same.txt").write_bytes((tmp_path / "a.txt").read_bytes())
+    (tmp_path / "b.txt").write_text("another\n")
+
+    def key(*benchmarks: str) -> str:
+        tables = f"contamination.benchmarks=[{', '.join(benchmarks)}]"
+        return keys(configure(tables))["decontaminate", "A", "0000"]
+
+    assert key('{name="b", path="a.txt"}') == key('{name="b", path="same.txt"}')
+    different = [
+        key('{name="b", path="a.txt"}'),
+        key('{name="c", path="a.txt"}'),
+        key('{name="b", path="b.txt"}'),
+        key('{name="b", path="a.txt", fields=["x"]}'),
+        key('{name="b", path="[ab].txt"}'),
+        key('{name="b", path="a.txt"}', '{name="c", path="b.txt"}'),
+        key('{name="b", path="[ab].txt"}', '{name="c", path="b.txt"}'),
+    ]
+    assert len(set(different)) == len(different)
+
+
 def test_which_language_model_is_the_second_counts(configure: Callable[..., Config]) -> None:
     chosen = [
         (f"ingest.language_model={first}.ftz", f"ingest.second_language_model={second}")
@@ -201,8 +289,8 @@ def test_which_language_model_is_the_second_counts(configure: Callable[..., Conf
     [
         ("dedup.threshold=1", "dedup.threshold=1.0"),
         (
-            "filter.rules={ gopher_min_words = 1, gopher_max_words = 2 }",
-            "filter.rules={ gopher_max_words = 2.0, gopher_min_words = 1.0 }",
+            "quality={ gopher_min_words = 1, gopher_max_words = 2 }",
+            "quality={ max_words = 2.0, min_words = 1.0 }",
         ),
         ("ingest.max_record_bytes=10_000_000", "ingest.min_chars=100"),  # both the default
     ],
@@ -219,7 +307,7 @@ def test_the_order_of_profiles_and_domains_counts(configure: Callable[..., Confi
         ("domains", '{ name = "x" }', '{ name = "y" }'),
     ):
         one, two = (keys(configure(f"{setting}=[{x}, {y}]")) for x, y in ((a, b), (b, a)))
-        assert changed(one, two) == units({"filter", "encode"})
+        assert changed(one, two) == units(FOLLOWING["filter"])
 
 
 def test_an_artifact_counts_by_its_content_not_by_its_path(
@@ -527,7 +615,7 @@ def test_a_part_that_is_none_is_refused(
 
 def test_only_encode_needs_a_tokenizer(configure: Callable[..., Config]) -> None:
     config = configure("encode.tokenizer=")
-    assert {unit.stage.name for unit in plan(config, None, last="filter")} == set(ORDER[:-1])
+    assert {unit.stage.name for unit in plan(config, None, last="decontaminate")} == set(ORDER[:-1])
     with pytest.raises(ConfigError, match=r"encode\.tokenizer, which is not set; train one with"):
         plan(config, None)
 

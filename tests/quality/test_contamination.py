@@ -197,6 +197,8 @@ def test_cuts_are_whole_lines() -> None:
         None,
     ]
     assert len(cuts[0]) == 2  # neighbouring lines are one span
+    clean = pa.array(["nothing", None])
+    assert cut_spans(clean, find_contamination(clean, index)).to_pylist() == [[], []]
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"wa wb\xe4\xbd wc", b"\x80" * 99])
