@@ -352,11 +352,10 @@ class FilterConfig:
         "rule sets, applied in this order: gopher, c4, fineweb, deepseek, or paths of TOML files",
     )
     cut_lines: bool = setting(True, "cut the lines that C4 would cut")
-    head_percentile: int = setting(
-        30, "documents up to this percentile of perplexity are head (CCNet)", low=1, high=99
-    )
-    middle_percentile: int = setting(
-        60, "documents above head and up to this one are middle, others tail", low=1, high=99
+    buckets: tuple[int, ...] = setting(
+        (30, 60),
+        "percentiles of perplexity up to which a document is head, and middle; others are tail "
+        "(CCNet)",
     )
     takedown: tuple[str, ...] = setting((), "files of hosts and URLs that must go; may grow")
 
@@ -388,7 +387,7 @@ class ContaminationConfig:
         10, "words of a benchmark text in a row that make a match (DeepSeek)", low=3, high=100
     )
     min_ngram: int = setting(
-        3, "words below which a shorter text is no match by itself (DeepSeek)", low=1, high=100
+        3, "words below which a shorter text is no match by itself (DeepSeek)", low=1, high=10
     )
     min_chars: int = setting(
         100,
@@ -707,10 +706,11 @@ def _check_together(config: Config) -> None:
     if "" in config.filter.takedown:
         raise ConfigError("filter.takedown has an empty path; name a file, or remove it")
     config.rules()
-    if config.filter.head_percentile >= config.filter.middle_percentile:
+    buckets = config.filter.buckets
+    if len(buckets) != 2 or not 0 < buckets[0] < buckets[1] < 100:
         raise ConfigError(
-            f"filter.head_percentile = {config.filter.head_percentile} is not below "
-            f"filter.middle_percentile = {config.filter.middle_percentile}; CCNet has 30 and 60"
+            f"filter.buckets = {list(buckets)}; it is two percentiles that ascend between 1 and "
+            "99, for head and middle: CCNet has [30, 60]"
         )
     for kind in config.privacy.replace:
         if kind not in privacy.KINDS:

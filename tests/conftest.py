@@ -23,7 +23,9 @@ MODELS = [
     ROOT / "curation" / "quality" / "models" / f"perplexity-{language}.json"
     for language in ("en", "zh")
 ]
-RULES = ROOT / "jobs" / "conf" / "demo-rules.toml"  # with one on the percentile of perplexity
+RULES = (
+    ROOT / "jobs" / "conf" / "profiles" / "demo.toml"
+)  # with one on the percentile of perplexity
 BENCHMARK = ROOT / "tests" / "data" / "benchmark.txt"  # phrases that the manuals hold
 
 # Kernels are compiled at their first call, however small the example.

@@ -243,7 +243,7 @@ def test_a_plan_makes_nothing_and_starts_nothing(config: Path) -> None:
     before = sorted(config.parent.rglob("*"))
     done = in_subprocess(config.parent, "run", "c.toml", "--plan")
     assert (done.returncode, done.stderr) == (0, "loaded:\n")
-    assert "0 committed, 12 to run" in done.stdout  # 5 stages of two slices, and dedup
+    assert "0 committed, 14 to run" in done.stdout  # 6 stages of two slices, dedup, lines
     assert sorted(config.parent.rglob("*")) == before
 
 
@@ -253,7 +253,7 @@ def test_a_plan_shows_what_is_committed(
     units = plan(load(config), lake)
     (lake.path / "_runs" / "filter" / "A" / "0001.json").unlink()
     code, out, _ = call("run", config, "--plan")
-    assert code == 0 and "11 committed, 1 to run" in out
+    assert code == 0 and "13 committed, 1 to run" in out
     for unit in units:
         state = "to run" if unit.name == "filter/A/0001" else "committed"
         row = rf"{unit.stage.name} .*A .*{unit.slice} .*{unit.key[:12]} .*{state}"
@@ -261,9 +261,9 @@ def test_a_plan_shows_what_is_committed(
     _, out, _ = call("run", config, "--plan", "--from", "filter", "--to", "filter")
     assert "1 committed, 1 to run" in out
     _, out, _ = call("run", config, "--plan", "--set", "filter.cut_lines=false")
-    assert "8 committed, 4 to run" in out
+    assert "8 committed, 6 to run" in out
     _, out, _ = call("run", config, "--plan", "--lake", config.parent / "fresh")
-    assert "0 committed, 12 to run" in out
+    assert "0 committed, 14 to run" in out
 
 
 def test_where_all_is_committed_no_jvm_starts_and_no_lock_is_needed(
@@ -273,7 +273,7 @@ def test_where_all_is_committed_no_jvm_starts_and_no_lock_is_needed(
         done = in_subprocess(config.parent, "run", "c.toml")
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "loaded:"
-    assert "all 12 slices are committed; nothing to run" in done.stdout
+    assert "all 14 slices are committed; nothing to run" in done.stdout
     assert (config.parent / "report.html").stat().st_size > 0
 
 

@@ -85,8 +85,8 @@ def test_an_unknown_key_of_a_listed_table_names_its_place(write) -> None:
         ("filter.cut_lines=1", "filter.cut_lines must be bool, got 1"),
         ("ingest.languages=en", "ingest.languages must be a list, got 'en'"),
         ('ingest.languages=["en", 1]', "ingest.languages[1] must be str, got 1"),
-        ("filter.rules=3", "filter.rules must be a table, got 3"),
-        ('filter.rules.a="x"', "filter.rules.a must be float, got 'x'"),
+        ("quality=3", "quality must be a table, got 3"),
+        ('quality.a="x"', "quality.a must be float, got 'x'"),
         ("ingest=3", "ingest must be a table, got 3"),
         ("release.x=3", "release.x must be a table, got 3"),
         ('dumps=["a"]', "dumps[0] must be a table, got 'a'"),
@@ -143,7 +143,7 @@ def test_every_number_has_a_lower_bound() -> None:
     assert [key for key, field in numbers if field.metadata["low"] is None] == []
 
 
-@pytest.mark.parametrize("key", ["dedup.threshold", "filter.rules.any", "release.x.shares.web"])
+@pytest.mark.parametrize("key", ["dedup.threshold", "quality.any", "release.x.shares.web"])
 def test_nan_is_no_number(write, key: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key} must be a number, got nan"):
         load(write(LEAST), [f"{key}=nan"])
@@ -153,8 +153,8 @@ def test_nan_is_no_number(write, key: str) -> None:
     ("override", "message"),
     [
         ('filter.profiles=["gofer"]', r"filter.profiles names 'gofer'; known are gopher, c4"),
-        ("filter.rules.gopher_words=9", "did you mean 'gopher_min_words'"),
-        ("filter.rules.gopher_max_duplicate_line=1.5", "between 0 and 1"),
+        ("quality.gopher_words=9", "did you mean 'gopher_min_words'"),
+        ("quality.gopher_max_duplicate_line=1.5", "between 0 and 1"),
         ("release.x.shares={web=0.5}", "release.x.shares sum to 0.5, but must sum to 1"),
         ("release.x.shares={}", "release.x.shares sum to 0, .* they are none"),
         ("release.x.shares={web=-1}", "share of domain 'web' is -1.0, but must be above 0"),
@@ -173,8 +173,8 @@ def test_what_a_stage_would_refuse_is_refused_at_load(write, override: str, mess
 
 
 def test_infinity_turns_a_rule_off(write) -> None:
-    config = load(write(LEAST), ["filter.rules.gopher_max_words=inf"])
-    assert config.filter.rules == {"gopher_max_words": float("inf")}
+    config = load(write(LEAST), ["quality.gopher_max_words=inf"])
+    assert config.quality == {"gopher_max_words": float("inf")}
 
 
 def test_a_name_with_a_dot_is_quoted_in_an_override(write) -> None:
@@ -221,12 +221,13 @@ def test_an_empty_path_is_not_the_working_directory(write, key: str) -> None:
         ('dedup.scope="dump"', "dedup", "scope", "dump"),
         ("ingest.languages=[]", "ingest", "languages", ()),
         ('ingest.languages=["zh"]', "ingest", "languages", ("zh",)),
-        ("filter.rules.gopher_min_words=9", "filter", "rules", {"gopher_min_words": 9.0}),
+        ("quality.gopher_min_words=9", "", "quality", {"gopher_min_words": 9.0}),
         ("encode.sha256=a=b", "encode", "sha256", "a=b"),
     ],
 )
 def test_overrides(write, override: str, section: str, name: str, value: object) -> None:
-    got = getattr(getattr(load(write(LEAST), [override]), section), name)
+    config = load(write(LEAST), [override])
+    got = getattr(getattr(config, section) if section else config, name)
     assert got == value and type(got) is type(value)
 
 

@@ -83,8 +83,10 @@ def test_machine_paths_are_told_from_others(text: str, is_machine_path: bool) ->
 
 
 def test_no_large_file_is_tracked(tracked: list[str]) -> None:
-    large = [name for name in tracked if (ROOT / name).stat().st_size > 1_000_000]
-    assert large == []
+    models = "curation/quality/models/"  # which may take 5 MB together
+    sizes = {name: (ROOT / name).stat().st_size for name in tracked}
+    assert [n for n, size in sizes.items() if size > 1_000_000 and not n.startswith(models)] == []
+    assert sum(size for name, size in sizes.items() if name.startswith(models)) < 5_000_000
 
 
 def test_makefile_installs_no_system_package() -> None:

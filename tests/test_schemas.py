@@ -5,7 +5,7 @@ import pytest
 
 from curation.engine.lake import STAGE_TABLES, STAGED_TABLES
 from curation.engine.stages import STAGES
-from curation.quality.signals import SIGNALS_SCHEMA
+from curation.quality.signals import SCORES, SIGNALS_SCHEMA
 from curation.schemas import TABLES, TIMESTAMP, spark_ddl, spark_type
 
 # As Spark's SQL reference writes them (Data Types).
@@ -75,4 +75,9 @@ def test_every_table_has_one_writer_or_is_laid_out_by_stage() -> None:
 
 
 def test_signals_are_those_that_the_kernel_measures() -> None:
-    assert TABLES["signals"].names == ["doc_id", "lang", *SIGNALS_SCHEMA.names]
+    assert TABLES["signals"].names == [
+        "doc_id",
+        "lang",
+        *SIGNALS_SCHEMA.names,
+        *(score.name for score in SCORES),
+    ]

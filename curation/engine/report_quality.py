@@ -68,11 +68,7 @@ def percentiles_by_dump(flow: Funnel, config: Config) -> list[Percentiles]:
             histogram = {int(number): count for number, count in counts.items()}
             head, median, middle = (
                 bin_start(cutoff(histogram, percentile) + 1)
-                for percentile in (
-                    config.filter.head_percentile,
-                    50,
-                    config.filter.middle_percentile,
-                )
+                for percentile in (config.filter.buckets[0], 50, config.filter.buckets[1])
             )
             drift = median / before - 1 if before else None
             rows.append(

@@ -139,13 +139,9 @@ def _annotate_packages(config: Config) -> Sequence[str]:
 
 def _filter_settings(config: Config) -> Mapping[str, Any]:
     rules = config.rules()
-    buckets = {
-        "head_percentile": config.filter.head_percentile,
-        "middle_percentile": config.filter.middle_percentile,
-    }
     return {
         **rule_settings(rules),
-        **(buckets if config.annotate.models else {}),
+        **({"buckets": config.filter.buckets} if config.annotate.models else {}),
         "cut_lines": config.filter.cut_lines,
         "takedown": [each.name for each in config.filter.takedown_lists()],
         "domains": [asdict(domain) for domain in config.domains],

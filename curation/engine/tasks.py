@@ -552,7 +552,6 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         cuts = quality_edits.to_stored(
             _cuts(kept_signals, config.filter.cut_lines), earlier.filter(stays)
         )
-        settings = config.filter
         num_cut = _cut(kept_signals, "bytes", config.filter.cut_lines)
         kept = pa.table(
             {
@@ -569,8 +568,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
                 "num_bytes": pc.subtract(kept_rows["num_bytes"], num_cut),
                 "perplexity_bucket": bucket(
                     kept_signals["perplexity_percentile"].combine_chunks(),
-                    settings.head_percentile,
-                    settings.middle_percentile,
+                    *config.filter.buckets,
                 ),
             }
         )

@@ -21,7 +21,12 @@ SOURCE_HELP = "a file, glob, or lake:FOLDER?QUERY; repeatable (curation.engine.t
 def quality_parser() -> argparse.ArgumentParser:
     """Return the options of training a classifier."""
     defaults = classifier.Training()
-    parser = argparse.ArgumentParser(prog="train_quality", description=QUALITY_HELP)
+    parser = argparse.ArgumentParser(
+        prog="train-quality",
+        description=QUALITY_HELP,
+        epilog="Example: curation train-quality --positive good.jsonl "
+        "--negative lake:out/demo/lake?rule=* --language en --to quality-en.json",
+    )
     _add_sources(parser, "--positive", f"texts to have more of: {SOURCE_HELP}")
     _add_sources(parser, "--negative", f"other texts: {SOURCE_HELP}")
     parser.add_argument(
@@ -49,7 +54,12 @@ def quality_parser() -> argparse.ArgumentParser:
 def perplexity_parser() -> argparse.ArgumentParser:
     """Return the options of training a language model."""
     defaults = perplexity.Training()
-    parser = argparse.ArgumentParser(prog="train_perplexity", description=PERPLEXITY_HELP)
+    parser = argparse.ArgumentParser(
+        prog="train-perplexity",
+        description=PERPLEXITY_HELP,
+        epilog="Example: curation train-perplexity --texts lake:out/demo/lake?lang=en "
+        "--language en --to perplexity-en.json",
+    )
     _add_sources(parser, "--texts", f"texts: {SOURCE_HELP}")
     _add_target(parser)
     for name, help in (

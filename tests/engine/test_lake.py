@@ -609,7 +609,13 @@ def test_row_groups_end_at_their_bytes(lake: Lake, monkeypatch: pytest.MonkeyPat
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [2, 2, 1]
 
 
-KEPT = {"doc_id": [1], "domain": ["web"], "num_chars": [3], "num_bytes": [4]}
+KEPT = {
+    "doc_id": [1],
+    "domain": ["web"],
+    "num_chars": [3],
+    "num_bytes": [4],
+    "perplexity_bucket": ["head"],
+}
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
     page = Page(html)
     assert page.tables["funnel"][0] == [
         ["dump", "records", *(f"after {stage}" for stage in FUNNEL_STAGES), "text kept"],
-        ["A", "20", "10 50.0 %", "8 40.0 %", "-", "6 30.0 %", "6 30.0 %", "600 B"],
-        ["B", "30", "10 33.3 %", "4 13.3 %", "-", "3 10.0 %", "3 10.0 %", "1.5 kB"],
-        ["all dumps", "50", "20 40.0 %", "12 24.0 %", "-", "9 18.0 %", "9 18.0 %", "2.1 kB"],
+        ["A", "20", "10 50.0 %", "8 40.0 %", "-", "6 30.0 %", "-", "6 30.0 %", "600 B"],
+        ["B", "30", "10 33.3 %", "4 13.3 %", "-", "3 10.0 %", "-", "3 10.0 %", "1.5 kB"],
+        ["all dumps", "50", "20 40.0 %", "12 24.0 %", "-", "9 18.0 %", "-", "9 18.0 %", "2.1 kB"],
     ]
     by_dump, deepseek, matrix, *_ = page.tables["dedup"]
     assert by_dump[1:] == [
@@ -182,7 +182,7 @@ def test_a_lake_that_is_only_ingested(tmp_path: Path) -> None:
     lake.freeze_inputs("A", 0, 500, [InputFile(0, "a.warc.gz", 1, 1)])
     commit(lake, "ingest", "A", (4, 3, 1), 300, counts={"rejects": {"min_chars": 1}})
     page = read(lake, config, tmp_path)
-    assert page.tables["funnel"][0][1][1:] == ["4", "3 75.0 %", "-", "-", "-", "-", "300 B"]
+    assert page.tables["funnel"][0][1][1:] == ["4", "3 75.0 %", "-", "-", "-", "-", "-", "300 B"]
     assert set(page.tables) == {"funnel", "reasons", "runs"}
 
 

@@ -89,8 +89,7 @@ CHANGES = {
     "contamination.ngram": ("8", ""),
     "contamination.min_ngram": ("4", ""),
     "contamination.min_chars": ("7", ""),
-    "filter.head_percentile": ("20", ""),  # without models; with them, below
-    "filter.middle_percentile": ("70", ""),
+    "filter.buckets": ("[20, 70]", ""),  # without models; with them, below
     "filter.cut_lines": ("false", "filter"),
     "filter.takedown": ('["a.txt"]', "filter"),
     "domains": ('[{ name = "chinese", languages = ["zh"] }]', "filter"),
@@ -203,7 +202,7 @@ def test_percentiles_are_of_the_whole_dump(configure: Callable[..., Config]) -> 
     ]
     assert set(inputs[1]) - set(inputs[0]) == {"annotate/A/0001"}
     before = keys(configure('annotate.models=[{card="en.json"}]'))
-    for setting in ("filter.head_percentile=20", "filter.middle_percentile=70"):
+    for setting in ("filter.buckets=[20, 60]", "filter.buckets=[30, 70]"):
         after = keys(configure('annotate.models=[{card="en.json"}]', setting))
         assert changed(before, after) == units(FOLLOWING["filter"])
 
@@ -536,8 +535,14 @@ def test_inputs_are_the_units_that_are_read_and_come_before(
         "annotate/B/0001": {"ingest/B/0001", "dedup/B/all", "lines/B/all"},
         "filter/B/0000": {"ingest/B/0000", "lines/B/all", "annotate/B/0000"},
         "filter/B/0001": {"ingest/B/0001", "lines/B/all", "annotate/B/0001"},
-        "encode/B/0000": {"ingest/B/0000", "lines/B/all", "filter/B/0000"},
-        "encode/B/0001": {"ingest/B/0001", "lines/B/all", "filter/B/0001"},
+        **{
+            f"{stage}/B/{n}": {f"ingest/B/{n}", "lines/B/all", *(f"{s}/B/{n}" for s in read)}
+            for n in ("0000", "0001")
+            for stage, read in (
+                ("decontaminate", ("annotate", "filter")),
+                ("encode", ("annotate", "filter", "decontaminate")),
+            )
+        },
     }
     assert set(by_name["dedup/C/all"].inputs) == {
         "fingerprint/C/0000",
