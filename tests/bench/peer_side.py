@@ -4,6 +4,8 @@
     .venv-bench/bin/python tests/bench/peer_side.py ingest FOLDER MODEL
     .venv-bench/bin/python tests/bench/peer_side.py minhash PEER LANGUAGE TEXTS
     .venv-bench/bin/python tests/bench/peer_side.py dedup FOLDER
+    .venv-bench/bin/python tests/bench/peer_side.py filters LANGUAGE TEXTS
+    .venv-bench/bin/python tests/bench/peer_side.py chain LANGUAGE TEXTS
 
 For every line on standard input it does the work once and prints its seconds, of CPU or for `dedup`
 of wall clock, and how many documents were kept, as JSON.
@@ -30,7 +32,16 @@ from datatrove.pipeline.dedup.minhash import (
     MinhashDedupSignature,
 )
 from datatrove.pipeline.extractors import Trafilatura
-from datatrove.pipeline.filters import LanguageFilter, URLFilter
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+    LanguageFilter,
+    URLFilter,
+)
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.formatters import PIIFormatter
 from datatrove.pipeline.readers import ParquetReader, WarcReader
 from datatrove.pipeline.writers import JsonlWriter
 
@@ -130,8 +141,54 @@ def dedup(folder: str) -> Callable[[], int]:
     return work
 
 
+def four_filters(language: str) -> list[BaseFilter]:
+    """As FineWeb sets them: C4 keeps lines without terminal punctuation."""
+    return [
+        GopherQualityFilter(language=language),
+        GopherRepetitionFilter(language=language),
+        C4QualityFilter(filter_no_terminal_punct=False, language=language),
+        FineWebQualityFilter(language=language),
+    ]
+
+
+def filters(language: str, path: str) -> Callable[[], int]:
+    """Every document through all four filters, whatever they say; C4 rewrites a copy."""
+    steps = four_filters(language)
+    texts = pq.read_table(path)["text"].to_pylist()
+
+    def work() -> int:
+        kept = 0
+        for text in texts:
+            verdicts = [step.filter(Document(text, "")) for step in steps]
+            kept += all(verdict is True for verdict in verdicts)
+        return kept
+
+    return work
+
+
+def chain(language: str, path: str) -> Callable[[], int]:
+    """From a file of texts to a file of what is kept, in its own executor."""
+
+    def work() -> int:
+        out = Path(tempfile.mkdtemp(prefix="datatrove-"))
+        pipeline = [
+            ParquetReader(str(Path(path).parent), glob_pattern=Path(path).name),
+            PIIFormatter(),
+            *four_filters(language),
+            JsonlWriter(str(out / "kept"), compression=None),
+        ]
+        LocalPipelineExecutor(pipeline, tasks=1, workers=1, logging_dir=str(out / "logs")).run()
+        files = (out / "kept").glob("*.jsonl")
+        num_kept = sum(len(file.read_bytes().splitlines()) for file in files)
+        shutil.rmtree(out)
+        return num_kept
+
+    return work
+
+
 def main() -> None:
     functions = {"urlfilter": urlfilter, "ingest": ingest, "minhash": minhash, "dedup": dedup}
+    functions |= {"filters": filters, "chain": chain}
     work = functions[sys.argv[1]](*sys.argv[2:])
     clock = time.monotonic if sys.argv[1] == "dedup" else time.process_time
     for _ in sys.stdin:

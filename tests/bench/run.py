@@ -30,6 +30,7 @@ import corpus
 import dedup
 import pyarrow as pa
 import pyarrow.parquet as pq
+import quality
 import trafilatura
 from resiliparse.extract.html2text import extract_plain_text
 from warcio.archiveiterator import ArchiveIterator
@@ -216,6 +217,60 @@ def minhash_vs_datatrove_zh() -> Measurement:
     return minhash(CHINESE[0], "datatrove", CHINESE[1], "datatrove 0.10.1, its words (jieba)")
 
 
+FOUR_FILTERS = "datatrove 0.10.1: its Gopher quality and repetition, C4 and FineWeb filters"
+
+
+def filtered(language: str, lang: str, code: str, is_chain: bool) -> Measurement:
+    """Every document through all four filters; or from a file of texts to files of decisions."""
+    texts = quality.texts_of(language, 10)
+    folder = Path(tempfile.mkdtemp(prefix="bench-filters-"))
+    table = pa.table({"id": [str(i) for i in range(len(texts))], "text": texts})
+    pq.write_table(table, folder / "texts.parquet")
+    peer = away("chain" if is_chain else "filters", code, folder / "texts.parquet")
+    if is_chain:
+        return Measurement(
+            lambda: quality.decide_files(folder / "texts.parquet", folder, lang),
+            peer,
+            "documents/s/core",
+            len(texts),
+            f"{FOUR_FILTERS}, with its PII formatter, ParquetReader and JsonlWriter",
+            peer_is_away=True,
+        )
+    return Measurement(
+        lambda: [quality.decide(texts, lang) for _ in range(20)],  # once is too short to time
+        peer,
+        "documents/s/core",
+        len(texts),
+        FOUR_FILTERS,
+        repeats=20,
+        peer_is_away=True,
+    )
+
+
+def signals_vs_datatrove() -> Measurement:
+    return filtered("en-us", "en", "eng", is_chain=False)
+
+
+def signals_vs_datatrove_zh() -> Measurement:
+    return filtered("zh-cn", "zh", "cmn", is_chain=False)
+
+
+def text_to_decision_vs_datatrove() -> Measurement:
+    return filtered("en-us", "en", "eng", is_chain=True)
+
+
+def quality_model_vs_raw_fasttext() -> Measurement:
+    name = "fastText's own predict on segmented lines"
+    ours, peer, n = quality.quality_model_sides()
+    return Measurement(ours, peer, "documents/s/core", n, name)
+
+
+def perplexity_vs_raw_kenlm() -> Measurement:
+    name = "KenLM's own score on segmented lines"
+    ours, peer, n = quality.perplexity_sides()
+    return Measurement(ours, peer, "documents/s/core", n, name)
+
+
 def warc_read_vs_warcio() -> Measurement:
     def peer() -> None:
         for path in files:
@@ -371,6 +426,11 @@ MEASUREMENTS = {
         minhash_vs_rensa_given_zh,
         minhash_vs_datatrove,
         minhash_vs_datatrove_zh,
+        signals_vs_datatrove,
+        signals_vs_datatrove_zh,
+        text_to_decision_vs_datatrove,
+        quality_model_vs_raw_fasttext,
+        perplexity_vs_raw_kenlm,
         warc_read_vs_warcio,
         langid_vs_raw_fasttext,
         urlfilter_vs_datatrove,
@@ -382,7 +442,13 @@ MEASUREMENTS = {
 
 EXPERIMENTS = {
     function.__name__: function
-    for function in (dedup.dedup_growth, dedup.dedup_incremental, dedup.dedup_vs_datatrove)
+    for function in (
+        dedup.dedup_growth,
+        dedup.dedup_incremental,
+        dedup.dedup_vs_datatrove,
+        quality.contamination_docs_per_second,
+        quality.filter_dry_run_seconds,
+    )
 }
 NAMES = [*MEASUREMENTS, *EXPERIMENTS]
 
@@ -460,11 +526,15 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "|---|---:|---:|---:|---|---|",
     ]
     rows += [
-        f"| `{name}` | {r['ours']:,} | {r['peer']:,} | {r['ratio']} | {r['unit']} "
+        f"| `{name}` | {r['ours']:,} | {shown(r['peer'])} | {shown(r['ratio'])} | {r['unit']} "
         f"| {r['peer_name']} |"
         for name, r in sorted(results.items())
     ]
     return "\n".join(rows) + "\n"
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 if __name__ == "__main__":

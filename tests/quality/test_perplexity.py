@@ -143,7 +143,7 @@ class TestTraining:
         assert 0 < card["held_out"]["num_texts"] < len(texts())
         assert card["data"]["sources"] == ["s"]
         model = load(str(trained))
-        assert card["vocabulary"] == len(model.vocabulary)
+        assert card["vocabulary"] == (model.vocabulary != 0).sum()
         # words that occur three times are tokens, others are spelled
         known = segment(pa.array(["sentence zyzzyva"]), model.vocabulary).text[0].as_py()
         assert known == "sentence =z +y +z +z +y +v +a"
