@@ -6,9 +6,11 @@
     .venv-bench/bin/python tests/bench/peer_side.py dedup FOLDER
     .venv-bench/bin/python tests/bench/peer_side.py filters LANGUAGE TEXTS
     .venv-bench/bin/python tests/bench/peer_side.py chain LANGUAGE TEXTS
+    .venv-bench/bin/python tests/bench/peer_side.py rules
 
 For every line on standard input it does the work once and prints its seconds, of CPU or for `dedup`
-of wall clock, and how many documents were kept, as JSON.
+of wall clock, and how many documents were kept, as JSON. For `rules` a line is a text, as JSON; the
+answer has its words, the sentences of its lines and which rules, each alone, reject it.
 """
 
 import json
@@ -41,9 +43,11 @@ from datatrove.pipeline.filters import (
     URLFilter,
 )
 from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.filters.c4_filters import CITATION_REGEX
 from datatrove.pipeline.formatters import PIIFormatter
 from datatrove.pipeline.readers import ParquetReader, WarcReader
 from datatrove.pipeline.writers import JsonlWriter
+from datatrove.utils.text import PUNCTUATION_SET, split_into_sentences, split_into_words
 
 NUM_PERM, NGRAM = 112, 5
 WORKERS = 2
@@ -186,7 +190,115 @@ def chain(language: str, path: str) -> Callable[[], int]:
     return work
 
 
+def rule_filters() -> dict[str, BaseFilter]:
+    """Return a filter for each rule of ours, with all others of its class turned off."""
+    quality = dict.fromkeys(
+        (
+            *("min_doc_words", "max_doc_words", "min_avg_word_length", "max_avg_word_length"),
+            *("max_symbol_word_ratio", "max_bullet_lines_ratio", "max_ellipsis_lines_ratio"),
+            *("max_non_alpha_words_ratio", "min_stop_words"),
+        )
+    )
+    repetition = {"top_n_grams": (), "dup_n_grams": ()}
+    repetition |= dict.fromkeys(
+        ("dup_line_frac", "dup_para_frac", "dup_line_char_frac", "dup_para_char_frac")
+    )
+    c4 = {"filter_no_terminal_punct": False, "min_num_sentences": -1}
+    c4 |= {"filter_lorem_ipsum": False, "filter_curly_bracket": False}
+    fineweb = {"line_punct_thr": 0.0, "short_line_thr": 1.0, "char_duplicates_ratio": 1.0}
+    fineweb |= {"new_line_ratio": 1e9}
+    return {
+        **{
+            f"gopher_{name}": GopherQualityFilter(**{**quality, setting: value})
+            for name, setting, value in (
+                ("min_words", "min_doc_words", 50),
+                ("max_words", "max_doc_words", 100_000),
+                ("min_word_length", "min_avg_word_length", 3),
+                ("max_word_length", "max_avg_word_length", 10),
+                ("max_bullet_lines", "max_bullet_lines_ratio", 0.9),
+                ("max_ellipsis_lines", "max_ellipsis_lines_ratio", 0.3),
+                ("min_alphabetic_words", "max_non_alpha_words_ratio", 0.8),
+                ("min_stop_words", "min_stop_words", 2),
+            )
+        },
+        **{
+            f"gopher_max_duplicate_{name}": GopherRepetitionFilter(**{**repetition, setting: value})
+            for name, setting, value in (
+                ("line", "dup_line_frac", 0.3),
+                ("paragraph", "dup_para_frac", 0.3),
+                ("line_char", "dup_line_char_frac", 0.2),
+                ("paragraph_char", "dup_para_char_frac", 0.2),
+            )
+        },
+        **{
+            f"gopher_max_top_{n}gram": GopherRepetitionFilter(
+                **{**repetition, "top_n_grams": ((n, bound),)}
+            )
+            for n, bound in ((2, 0.2), (3, 0.18), (4, 0.16))
+        },
+        **{
+            f"gopher_max_duplicate_{n}gram": GopherRepetitionFilter(
+                **{**repetition, "dup_n_grams": ((n, bound),)}
+            )
+            for n, bound in zip(range(5, 11), (0.15, 0.14, 0.13, 0.12, 0.11, 0.10), strict=True)
+        },
+        "c4_max_lorem_ipsum": C4QualityFilter(**{**c4, "filter_lorem_ipsum": True}),
+        "c4_max_left_braces": C4QualityFilter(**{**c4, "filter_curly_bracket": True}),
+        "c4_min_sentences": C4QualityFilter(**{**c4, "min_num_sentences": 5}),
+        "fineweb_min_sentence_terminal_lines": FineWebQualityFilter(
+            **{**fineweb, "line_punct_thr": 0.12}
+        ),
+        "fineweb_max_short_lines": FineWebQualityFilter(**{**fineweb, "short_line_thr": 0.67}),
+        "fineweb_max_duplicate_line_char": FineWebQualityFilter(
+            **{**fineweb, "char_duplicates_ratio": 0.01}
+        ),
+        "fineweb_max_newline_ratio": FineWebQualityFilter(**{**fineweb, "new_line_ratio": 0.3}),
+    }
+
+
+def answer_rules() -> None:
+    """Answer what `agreement.py` asks."""
+    filters = rule_filters()
+    symbols = GopherQualityFilter(
+        **{**dict.fromkeys(("min_doc_words", "max_doc_words", "min_avg_word_length")),
+           **dict.fromkeys(("max_avg_word_length", "max_bullet_lines_ratio", "min_stop_words")),
+           **dict.fromkeys(("max_ellipsis_lines_ratio", "max_non_alpha_words_ratio"))}
+    )  # fmt: skip
+    symbol_rules = {
+        "gopher_too_many_hashes": "gopher_max_hash_ratio",
+        "gopher_too_many_ellipsis": "gopher_max_ellipsis_ratio",
+    }
+    for line in sys.stdin:
+        text = json.loads(line)
+        rejected = [
+            name for name, each in filters.items() if each.filter(Document(text, "")) is not True
+        ]
+        for name, rule in symbol_rules.items():
+            # one setting bounds both: without its signs, the other one decides
+            hidden = "\u2026" if rule == "gopher_max_hash_ratio" else "#"
+            shown = (
+                text.replace(hidden, "x").replace("...", "x")
+                if hidden != "#"
+                else text.replace("#", "x")
+            )
+            verdict = symbols.filter(Document(shown, ""))
+            if verdict is not True and verdict[1] == name:
+                rejected.append(rule)
+        lines = [CITATION_REGEX.sub("", each.strip()) for each in text.splitlines()]
+        tokens = split_into_words(text, "eng")
+        answer = {
+            "tokens": tokens,
+            "telling": [t for t in tokens if any(c not in PUNCTUATION_SET for c in t)],
+            "sentences": [len(split_into_sentences(each, "eng")) if each else 0 for each in lines],
+            "rejected": rejected,
+        }
+        print(json.dumps(answer), flush=True)
+
+
 def main() -> None:
+    if sys.argv[1] == "rules":
+        answer_rules()
+        return
     functions = {"urlfilter": urlfilter, "ingest": ingest, "minhash": minhash, "dedup": dedup}
     functions |= {"filters": filters, "chain": chain}
     work = functions[sys.argv[1]](*sys.argv[2:])
