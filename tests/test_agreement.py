@@ -1,4 +1,4 @@
-"""Agreement with datatrove: what is stored is whole, and our definitions are those of our kernel."""
+"""Agreement with datatrove: what is stored is whole, and our definitions are the kernel's."""
 
 import gzip
 import json
