@@ -69,14 +69,16 @@ class Classifier:
 
 
 def score(text: pa.Array, classifier: Classifier) -> pa.DoubleArray:
-    """Return the probability of the label `hq` for every text, 0..1; null for null or no token.
+    """Return the probability of the label `hq` for every text, 0..1; null for null.
+
+    A text without a token that the model has seen has no score either.
 
     Cost: fastText's own predict, about 20,000 texts of 2 kB a second and core.
     """
     predict = classifier.model.f.predict  # the bound one: the wrapper breaks under NumPy 2
-    nothing = (math.nan, "")
+    nothing = [(math.nan, "")]  # what is said of a text without a word that the model knows
     found = [
-        predict(line, 1, 0.0, "strict")[0] if line else nothing
+        (predict(line, 1, 0.0, "strict") or nothing)[0] if line else nothing[0]
         for line in segment(text).text.to_pylist()
     ]
     if not found:
