@@ -101,7 +101,7 @@ def _of_jsonl(path: str, column: str) -> Iterator[list[str]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputInvalid(f"{path}, line {number} is not JSON: {error}; mend it") from None
-        if not isinstance(row, dict) or not isinstance(row.get(column), str | None):
+        if not isinstance(row, dict) or not isinstance(row.get(column, 0), str | None):
             raise InputInvalid(
                 f"{path}, line {number} has no text {column!r}; write PATH#FIELD for another field"
             )
@@ -167,7 +167,7 @@ def _stored(lake: Lake, wanted: Mapping[str, Sequence[str]], source: str) -> Ite
 
 
 def _matches(rows: pa.Table, wanted: Mapping[str, Sequence[str]]) -> pa.Array:
-    matches = pa.array([True] * rows.num_rows)
+    matches = pa.array([True] * rows.num_rows, pa.bool_())
     for key in ("lang", "host", "domain"):
         if key in wanted:
             matches = pc.and_(matches, pc.is_in(rows[key], pa.array(wanted[key])))

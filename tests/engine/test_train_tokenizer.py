@@ -19,7 +19,7 @@ def test_training_again_gives_the_pinned_tokenizer(spark, tmp_path: Path) -> Non
     """The recipe in the demo's configuration, to the byte."""
     config = load(CONF / "demo.toml", [f"lake={tmp_path / 'lake'}"])
     dumps = [dump.name for dump in config.dumps[:2]]
-    run(config, Selection(tuple(dumps), last="filter"))
+    run(config, Selection(tuple(dumps), last="decontaminate"))
     card = train(config, dumps, tmp_path / "tokenizer.json", vocabulary=4096)
     assert card["vocab_size"] == 4096
     assert card["sha256"] == config.encode.sha256
@@ -30,5 +30,5 @@ def test_training_again_gives_the_pinned_tokenizer(spark, tmp_path: Path) -> Non
 def test_a_dump_that_is_not_filtered_is_named(configure, tmp_path: Path) -> None:
     config = configure(dumps=2)
     Lake.create(config.lake)
-    with pytest.raises(NotCommitted, match=r"filter/DUMP-2021-bullseye/0000.*--to filter"):
+    with pytest.raises(NotCommitted, match=r"decontaminate/DUMP-2021-bullseye/0000.*--to decontaminate"):
         train(config, [], tmp_path / "tokenizer.json", vocabulary=4096)
