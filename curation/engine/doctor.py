@@ -16,6 +16,8 @@ from curation import models
 from curation.config import DEFAULT_LANGUAGE_MODEL, Config, DumpConfig, load
 from curation.engine.run import open_or_none
 from curation.errors import CurationError, InputChanged
+from curation.quality.contamination import benchmark_files, read_texts
+from curation.quality.scores import check_models
 
 JAVA_VERSIONS = (17, 21)
 MIN_FREE_BYTES = 2_000_000_000
@@ -129,6 +131,23 @@ def _configuration(path: Path) -> list[Finding]:
         findings.append(
             _language_model("second language model", config.ingest.second_language_model)
         )
+    if config.annotate.models:
+        cards = [(each.card, each.sha256) for each in config.annotate.models]
+        findings.append(
+            _try(
+                "models of annotate",
+                lambda: f"{check_models(cards)} whole",
+                "restore the files beside the card, or train the model again and pin its card",
+            )
+        )
+    if config.contamination.benchmarks:
+        findings.append(
+            _try(
+                "benchmarks",
+                lambda: f"{_benchmark_texts(config):,} texts",
+                "mend the file, or contamination.benchmarks",
+            )
+        )
     if config.encode.tokenizer:
         findings.append(
             _try(
@@ -138,6 +157,14 @@ def _configuration(path: Path) -> list[Finding]:
             )
         )
     return findings
+
+
+def _benchmark_texts(config: Config) -> int:
+    return sum(
+        len(read_texts(file, each.fields))
+        for each in config.contamination.benchmarks
+        for file in benchmark_files(each.path)
+    )
 
 
 def _pinned(path: str, sha256: str) -> str:

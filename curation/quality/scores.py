@@ -14,8 +14,8 @@ from curation.quality.signals import SCORES
 SCORE_TYPES = {score.name: score.type for score in SCORES}
 
 
-def check_models(cards: Sequence[tuple[str, str]]) -> None:
-    """Read the cards, (path, pinned sha256 or ""), and compare all digests.
+def check_models(cards: Sequence[tuple[str, str]]) -> int:
+    """Read the cards, (path, pinned sha256 or ""), compare all digests; return how many there are.
 
     Raises ConfigError for two models of a kind and language, and what `models.card` raises.
     """
@@ -34,6 +34,7 @@ def check_models(cards: Sequence[tuple[str, str]]) -> None:
                 "remove one"
             )
         seen[place] = path
+    return len(seen)
 
 
 def score(text: pa.Array, lang: pa.Array, cards: Mapping[str, str]) -> dict[str, pa.Array]:

@@ -30,5 +30,6 @@ def test_training_again_gives_the_pinned_tokenizer(spark, tmp_path: Path) -> Non
 def test_a_dump_that_is_not_filtered_is_named(configure, tmp_path: Path) -> None:
     config = configure(dumps=2)
     Lake.create(config.lake)
-    with pytest.raises(NotCommitted, match=r"decontaminate/DUMP-2021-bullseye/0000.*--to decontaminate"):
+    said = r"decontaminate/DUMP-2021-bullseye/0000.*--to decontaminate"
+    with pytest.raises(NotCommitted, match=said):
         train(config, [], tmp_path / "tokenizer.json", vocabulary=4096)
