@@ -173,9 +173,13 @@ def filter_(
     for name in dump or ():
         loaded.dump_ordinal(name)
     if not dry_run:
+        if as_json:
+            raise InputInvalid("--json shows what --dry-run finds; add --dry-run, or drop it")
         with RichReporter() as reporter:
             selection = engine.Selection(tuple(dump or ()), "filter", "filter")
-            console.print(_funnel_table(engine.run(loaded, selection, reporter=reporter)))
+            finished = engine.run(loaded, selection, reporter=reporter)
+        console.print(_funnel_table(finished))
+        _write_report(loaded, finished)
         return
     found = what_if(Lake(loaded.lake), loaded, tuple(dump or ()))
     if as_json:

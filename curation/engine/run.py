@@ -181,9 +181,10 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
         config=config,
         artifacts=unit.artifacts,
     )
-    if unit.stage.name == "filter" and config.annotate.models:
+    if unit.stage.name == "filter":
         read = [lake.record(*n.split("/")) for n in unit.inputs if n.startswith("annotate/")]
-        context = replace(context, histograms=perplexity_histograms(filter(None, read)))
+        histograms = perplexity_histograms(record for record in read if record)
+        context = replace(context, rules=config.rules(), histograms=histograms)
     try:
         with spark.described(session, unit.name, partial(reporter.progressed, unit)):
             outcome = _execute(session, config, lake, unit, context)

@@ -52,7 +52,9 @@ class Context:
     attempt: str
     config: Config
     artifacts: Mapping[str, str]  # path -> sha256
-    histograms: Histograms = field(default_factory=dict)  # of perplexity, for filter
+    # for filter: profiles may be files of the driver's machine
+    rules: Sequence[quality_rules.Rule] = ()
+    histograms: Histograms = field(default_factory=dict)  # of perplexity
 
 
 @dataclass
@@ -505,7 +507,6 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
     """Decide from the takedown list and stored signals; the text is not read."""
     outcome = Outcome()
     config = context.config
-    rules = config.rules()
     takedown = models.url_lists(config.filter.takedown_lists(), context.artifacts)
     domain_rules = [
         domains.DomainRule(domain.name, domain.hosts, domain.languages) for domain in config.domains
@@ -532,7 +533,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         measured = measured.append_column("perplexity_percentile", percentile)
         batch = measured.combine_chunks().to_batches()[0]
         blocked = urls.blocked(rows["url"].combine_chunks(), takedown)
-        failed = quality_rules.decide(batch, lang, rules)
+        failed = quality_rules.decide(batch, lang, context.rules)
         is_blocked = pc.is_valid(blocked)
         is_failed = pc.is_valid(failed.field("rule"))
         gone = pc.or_(is_blocked, is_failed)

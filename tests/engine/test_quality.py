@@ -112,6 +112,13 @@ def test_percentiles_are_of_all_documents_of_language_and_dump(undisturbed) -> N
     assert {row.language for row in percentiles_by_dump_of(undisturbed)} == {"en", "zh"}
 
 
+def test_slices_decide_no_percentile(spark, configure, undisturbed, rows_of) -> None:
+    """A slice is decided by what all slices of its dump have measured."""
+    lake = run(configure("ingest.slice_files=1", dumps=1))
+    assert len(lake.records("filter")) == 3
+    assert rows_of(lake) == rows_of(undisturbed(1).lake)
+
+
 def percentiles_by_dump_of(undisturbed):
     from curation.engine.ledger import funnel
 
