@@ -56,6 +56,19 @@ def test_chinese_spam_of_common_crawl_is_rejected() -> None:
     assert with_words.null_count <= rejected.null_count
 
 
+def test_lists_of_every_language_compile() -> None:
+    lists = {
+        path.stem: path.read_text(encoding="utf-8").split("\n")
+        for path in sorted(Path(f"{GOLD}/badwords-ldnoobw").glob("*.txt"))
+    }
+    compiled = compile_bad_words(lists)
+    assert len(compiled.languages) == 27
+    sizes = compiled.ends[1:] - compiled.ends[:-1]
+    for language, size in zip(compiled.languages, sizes.tolist(), strict=True):
+        # terms that fold to one, a sign without letters, and C4's exceptions are all that is lost
+        assert size >= 0.85 * sum(bool(term.strip()) for term in lists[language]), language
+
+
 def test_head_documents_of_ccnet_are_mostly_kept() -> None:
     rows = []
     for path in sorted(Path(f"{GOLD}/ccnet-docs").glob("*.jsonl.gz")):

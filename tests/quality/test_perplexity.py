@@ -110,6 +110,12 @@ def test_starter_models_are_small_and_whole() -> None:
         assert "libreoffice" not in json.dumps(card["data"]["sources"])  # which the demo judges
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="there is no /proc here")
+def test_a_model_is_mapped_and_not_read_into_memory() -> None:
+    load(STARTERS["zh"])
+    assert str(MODELS / "perplexity-zh.bin") in Path("/proc/self/maps").read_text()
+
+
 def test_hopeless_texts_have_finite_perplexity() -> None:
     found = score(pa.array(["\U00013000" * 40, "x" * 100_000]), load(STARTERS["en"]))
     assert all(row["perplexity"] < 1e301 for row in found.to_pylist())
