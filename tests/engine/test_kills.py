@@ -13,6 +13,7 @@ import pytest
 from curation.engine.lake import WHOLE_DUMP, Lake
 from curation.engine.release import make_release
 from curation.engine.run import Selection, run
+from curation.engine.stages import STAGES
 
 pytestmark = pytest.mark.spark
 
@@ -24,6 +25,7 @@ FOLDERS = {
     "lines": "line_counts",
     "annotate": "signals",
     "filter": "kept",
+    "decontaminate": "edits/stage=decontaminate",
     "encode": "tokens",
 }
 PATIENCE_SECONDS = 300
@@ -42,7 +44,7 @@ def test_kills_in_ingest_and_dedup_lose_nothing(configure, undisturbed, tmp_path
     check_end(config, undisturbed(2))
 
 
-@pytest.mark.slow  # eight JVMs
+@pytest.mark.slow  # ten JVMs
 def test_a_kill_in_every_stage_loses_nothing(configure, undisturbed, tmp_path: Path) -> None:
     config = configure(lake="killed", dumps=2, more=TRUE_SPARK)
     toml = tmp_path / "killed.toml"
@@ -63,7 +65,7 @@ def kill_in(stage: str, dump: str, lake: Path, toml: Path) -> None:
     """Run until the stage writes its first new file of the dump, and kill it there."""
     folder = lake / FOLDERS[stage]
     before = files_under(folder)
-    slice = WHOLE_DUMP if stage == "dedup" else "0000"
+    slice = WHOLE_DUMP if STAGES[stage].whole_dump else "0000"
     kill_when(
         [*CURATION, "run", str(toml)],
         lambda: files_under(folder) - before,
