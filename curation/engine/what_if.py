@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +94,8 @@ def what_if(lake: Lake, config: Config, dumps: Sequence[str] = ()) -> WhatIf:
     """Return what the rules of `config` would change about the committed decisions.
 
     Raises NotCommitted for a dump that has not been filtered. Cost: about 1 s for a million
-    documents; memory of one file of signals a thread.
+    documents; memory of
+    the decisions of a slice, and of a file of signals a thread.
     """
     rules = config.rules()
     changes: list[Change] = []
@@ -114,14 +116,12 @@ def what_if(lake: Lake, config: Config, dumps: Sequence[str] = ()) -> WhatIf:
             config=config,
             histograms=perplexity_histograms(annotated),
         )
-        paths, decided = [], []
-        for record in annotated:
-            own = _decisions(lake, dump, record.slice)
-            for entry in record.files_of("signals"):
-                paths.append(entry.path)
-                decided.append(own)
+        parts: list[_Found] = []
         with ThreadPoolExecutor(NUM_THREADS) as pool:
-            parts = list(pool.map(measure, paths, decided))
+            for record in annotated:  # decisions of one slice at a time are in memory
+                paths = [entry.path for entry in record.files_of("signals")]
+                decided = _decisions(lake, dump, record.slice)
+                parts += pool.map(measure, paths, repeat(decided))
         total = _Found()
         for part in parts:
             for language, sums in part.sums.items():
