@@ -94,8 +94,7 @@ def what_if(lake: Lake, config: Config, dumps: Sequence[str] = ()) -> WhatIf:
     """Return what the rules of `config` would change about the committed decisions.
 
     Raises NotCommitted for a dump that has not been filtered. Cost: about 1 s for a million
-    documents; memory of
-    the decisions of a slice, and of a file of signals a thread.
+    documents; memory of the decisions of a slice, and of a file of signals a thread.
     """
     rules = config.rules()
     changes: list[Change] = []
