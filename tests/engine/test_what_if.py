@@ -15,8 +15,10 @@ OTHERS = [
     ("quality.min_words=120", "quality.min_words_zh=150"),
     ('filter.profiles=["deepseek"]',),
     ("filter.cut_lines=false",),
-    ("quality.demo_max_perplexity_percentile=50",),
-    ('filter.profiles=["c4"]', "quality.c4_max_left_braces=inf"),
+    pytest.param(("quality.demo_max_perplexity_percentile=50",), marks=pytest.mark.slow),
+    pytest.param(
+        ('filter.profiles=["c4"]', "quality.c4_max_left_braces=inf"), marks=pytest.mark.slow
+    ),
 ]
 
 
