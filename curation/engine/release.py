@@ -1,21 +1,30 @@
 """A release: an immutable dataset of token shards, made from what the lake has committed.
 
     <shards>/<name>/manifest.json          what it is; its fingerprint names the dataset
-    <shards>/<name>/shard-00000-of-00004.parquet
+    <shards>/<name>/train-00000-of-00004.parquet
+    <shards>/<name>/validation-00000-of-00001.parquet
+    <shards>/<name>/tokenizer.json         what decodes it
 
-Summary: the tokens of each domain are summed; the mixture gives every domain its budget; histograms
-by hash find where each budget ends; every copy of a document goes to the shard that its hash names;
-one task writes a whole shard, in order of the hash. So the bytes do not depend on the cluster.
+    1. mark        every document: its component, its weight; those of the validation hosts apart
+    2. budgets     the tokens of each component are summed; the mixture gives each its budget
+    3. cuts        histograms by hash find where each budget ends
+    4. split       held-out documents that are near one to train on are in neither split
+    5. mixture     the table of how often each document is taken, by doc_id
+    6. shards      every copy goes to the shard its hash names; one task writes a whole shard
+
+The bytes do not depend on the cluster.
 """
 
 import glob
 import itertools
+import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,31 +38,62 @@ from pyspark.sql import functions as F
 from curation import models
 from curation.config import Config, ReleaseConfig
 from curation.engine import session as spark
-from curation.engine.lake import WHOLE_DUMP, Lake, RunRecord, TableWriter
+from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
 from curation.engine.run import Reporter, Silence, release_unit
 from curation.engine.stages import Unit, digest, plan
-from curation.engine.tasks import Context, Outcome, sorted_runs
-from curation.errors import ConservationError, LakeCorrupt, NotCommitted, NotFound
-from curation.remix import mixture
-from curation.schemas import DUPLICATES, TOKENS, spark_ddl
+from curation.engine.tasks import Context, Outcome, read_range, sorted_runs
+from curation.errors import (
+    ConfigError,
+    ConservationError,
+    LakeCorrupt,
+    MixtureInfeasible,
+    NotCommitted,
+    NotFound,
+)
+from curation.identity import RECORD_BITS
+from curation.remix import mixture, split
+from curation.schemas import DUPLICATES, SIGNATURES, TABLES, TOKENS, spark_ddl
 from curation.tokens import shards
 from curation.tokens import tokenizer as tokenizers
+from curation.tokens.packing import DOCUMENTS_SCHEMA, document_hash, jump_hash, repeat_documents
 
-COPY_SCHEMA = pa.schema([("shard", pa.int32()), ("place", pa.int64()), *shards.DOCUMENTS_SCHEMA])
-SUM_SCHEMA = pa.schema(
-    [("domain", pa.string()), ("bucket", pa.int64()), ("num_tokens", pa.int64())]
+MARKED = pa.schema(
+    [
+        ("doc_id", pa.int64()),
+        ("component", pa.string()),
+        ("num_tokens", pa.int64()),  # with the end of text
+        ("weight", pa.int32()),
+        ("num_duplicates", pa.int64()),
+    ]
 )
-ENTRY_DDL = "path string, rows bigint, tokens bigint, bytes bigint, sha256 string"
+COPIES = pa.schema([("shard", pa.int32()), ("place", pa.int64()), *DOCUMENTS_SCHEMA])
+SUMS = pa.schema([("component", pa.string()), ("bucket", pa.int64()), ("num_tokens", pa.int64())])
+NEAR = pa.schema([("held_id", pa.int64()), ("doc_id", pa.int64())])
 ENTRY = pa.schema(
     [
         ("path", pa.string()),
+        ("split", pa.string()),
         ("rows", pa.int64()),
         ("tokens", pa.int64()),
+        ("cuts", pa.int64()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
     ]
 )
-Cuts = Mapping[str, tuple[int, mixture.Cut]]  # domain -> whole copies, where the rest ends
+ACCOUNT = (
+    "repeated",
+    "train",
+    "validation",
+    "held_out",
+    "truncated",
+    "not_taken",
+    "without_share",
+)
+TAKEN = ("doc_id", "split", "copies", "partial_tokens")  # of mixture, what shards follow from
+Cuts = Mapping[str, tuple[int, mixture.Cut]]  # component -> whole copies, where the rest ends
+Taken = Callable[[int, int], pa.Table]  # by the first and the last doc_id
+Int32Array = np.ndarray[Any, np.dtype[np.int32]]
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def make_release(config: Config, name: str, *, reporter: Reporter | None = None) -> shards.Manifest:
@@ -107,14 +147,8 @@ def _existing(
 
 
 def _settings(release: ReleaseConfig) -> dict[str, Any]:
-    return {
-        "shares": dict(release.shares),
-        "num_tokens": release.num_tokens,
-        "max_epochs": release.max_epochs,
-        "sequence_length": release.sequence_length,
-        "num_shards": release.num_shards,
-        "seed": release.seed,
-    }
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(release)))
+    return settings
 
 
 def _make(
@@ -123,20 +157,23 @@ def _make(
     release = config.release[unit.dump]
     started = time.time()
     attempt = uuid.uuid4().hex[:12]
-    entries = [entry for record in lake.records("encode") for entry in record.files_of("tokens")]
-    if not entries:
+    tokens = _table(session, lake, "encode", TOKENS)
+    if tokens is None:
         raise NotCommitted(
             "the lake holds no tokens: every document was rejected; see curation show"
         )
-    paths = [str(lake.path / entry.path) for entry in entries]
-    tokens = spark.parquet(session, TOKENS, paths)
-    slim = tokens.select("doc_id", "domain", "num_tokens").where(
-        F.col("domain").isin(list(release.shares))
-    )
-    budgets, cuts = _budgets(slim, release)
+    marked = _marked(tokens, _table(session, lake, "dedup", DUPLICATES), release).persist()
+    budgets, shares, cuts = _budgets(marked, release)
+    near = _near_train(session, config, lake, marked, cuts, release)
 
     context = Context(str(lake.path), "release", unit.dump, WHOLE_DUMP, attempt, config, {})
-    outcome = _write_mixture(session, lake, slim, cuts, release, context)
+    rows = marked.repartitionByRange("doc_id").sortWithinPartitions("doc_id")
+    write = partial(
+        _mixture_rows, cuts=cuts, shares=shares, near=near, seed=release.seed, context=context
+    )
+    outcome = spark.outcome_of(rows, write)
+    marked.unpersist()
+    account = dict(outcome.counts["account"])
 
     tokenizer = tokenizers.load(models.resolve(config.encode.tokenizer))
     for dead in folder.parent.glob(f".{glob.escape(folder.name)}.*"):  # killed; we hold the lock
@@ -144,32 +181,34 @@ def _make(
     unfinished = folder.with_name(f".{folder.name}.{attempt}")
     unfinished.mkdir(parents=True)
     try:
-        files = _write_shards(tokens, cuts, release, unfinished, tokenizer.eos_id)
+        shutil.copyfile(models.resolve(config.encode.tokenizer), unfinished / shards.TOKENIZER_NAME)
+        taken = partial(_taken, entries=tuple(outcome.files), lake=str(lake.path))
+        files = _write_shards(tokens, taken, release, unfinished, tokenizer.eos_id)
+        multiple = release.vocab_multiple
         manifest = shards.Manifest(
             name=unit.dump,
             sequence_length=release.sequence_length,
             num_shards=release.num_shards,
+            packing=release.packing,
             seed=release.seed,
             tokenizer_sha256=models.sha256(config.encode.tokenizer),
+            vocab_size=tokenizer.vocab_size,
+            model_vocab_size=-(-tokenizer.vocab_size // multiple) * multiple,
             eos_id=tokenizer.eos_id,
             files=tuple(files),
             mixture={
-                domain: {
-                    "share": release.shares[domain],
+                component: {
+                    "share": shares[component],
                     "available_tokens": budget.available,
                     "tokens": budget.tokens,
                     "epochs": budget.epochs,
                 }
-                for domain, budget in budgets.items()
+                for component, budget in budgets.items()
             },
+            account=_checked_account(lake, unit.dump, account, budgets, files),
+            lake=str(lake.path),
             lake_keys={**unit.inputs, "release": digest(_settings(release))},
         )
-        wanted = sum(budget.tokens for budget in budgets.values())
-        if manifest.tokens != wanted:
-            raise ConservationError(
-                f"release {unit.dump} has {manifest.tokens} tokens, its budgets sum to {wanted}; "
-                "nothing was published. This is a defect: please report it"
-            )
         shards.write_manifest(unfinished, manifest)
         record = RunRecord(
             stage="release",
@@ -186,7 +225,10 @@ def _make(
             seconds=round(time.time() - started, 3),
             rows={"in": outcome.rows["in"], "kept": outcome.rows["in"], "rejected": 0},
             num_bytes={"in": 0, "kept": 0, "removed": 0},
-            counts={"tokens": {name: budget.tokens for name, budget in budgets.items()}},
+            counts={
+                "tokens": {name: budget.tokens for name, budget in budgets.items()},
+                "account": dict(manifest.account),
+            },
             files=tuple(outcome.files),
         )
         lake.commit(record)
@@ -196,129 +238,267 @@ def _make(
     return manifest, record
 
 
-# ---- the mixture -------------------------------------------------------------------------------
+def _table(session: SparkSession, lake: Lake, stage: str, schema: pa.Schema) -> DataFrame | None:
+    """Return the rows that a stage has committed in the table of a schema, None for no file."""
+    name = next(name for name, known in TABLES.items() if known is schema)
+    entries = [entry for record in lake.records(stage) for entry in record.files_of(name)]
+    paths = [str(lake.path / entry.path) for entry in entries]
+    return spark.parquet(session, schema, paths) if paths else None
 
 
-def _budgets(slim: DataFrame, release: ReleaseConfig) -> tuple[dict[str, mixture.Budget], Cuts]:
-    """Plan the budgets and find where each ends. The driver sees sums by domain and hash bucket."""
-    sums: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
-    hashed = slim.mapInArrow(partial(_sum_buckets, seed=release.seed), spark_ddl(SUM_SCHEMA))
-    for row in hashed.groupBy("domain", "bucket").agg(F.sum("num_tokens").alias("n")).collect():
-        table = sums.setdefault(row["domain"], np.zeros(1 << mixture.HISTOGRAM_BITS, np.int64))
-        table[row["bucket"]] = row["n"]
-    available = {domain: int(table.sum()) for domain, table in sums.items()}
-    for domain in release.shares:
-        available.setdefault(domain, 0)
-    budgets = mixture.plan(
-        available, release.shares, release.max_epochs, release.num_tokens or None
+def _checked_account(
+    lake: Lake,
+    name: str,
+    account: Mapping[str, int],
+    budgets: Mapping[str, mixture.Budget],
+    files: Sequence[shards.ShardEntry],
+) -> dict[str, int]:
+    """Return where every token of the lake went; raises ConservationError where it does not add up.
+
+    in_lake + repeated = train + validation + held_out + truncated + not_taken + without_share
+    """
+    in_lake = 0
+    for record in lake.records("encode"):
+        in_lake += sum(record.counts.get("tokens", {}).values()) + record.rows["kept"]
+    found = {"in_lake": in_lake} | {key: account.get(key, 0) for key in ACCOUNT}
+    for which in shards.SPLITS:
+        written = sum(entry.tokens for entry in files if entry.split == which)
+        if written != found[which]:
+            raise _unbalanced(name, f"{which} shards hold {written} tokens, planned {found[which]}")
+    if found["train"] != sum(budget.tokens for budget in budgets.values()):
+        raise _unbalanced(name, f"{found['train']} tokens to train on are not what was planned")
+    out = sum(found[key] for key in ACCOUNT if key != "repeated")
+    if in_lake + found["repeated"] != out:
+        raise _unbalanced(name, f"{in_lake} + {found['repeated']} tokens in, {out} out")
+    return found
+
+
+def _unbalanced(name: str, what: str) -> ConservationError:
+    return ConservationError(
+        f"release {name}: {what}; nothing was published. This is a defect: please report it"
     )
-    places = {
-        domain: mixture.locate(sums[domain], budget.remainder) for domain, budget in budgets.items()
-    }
-    wanted = [f"{domain}/{bucket}" for domain, (bucket, _) in places.items()]
+
+
+# ---- marks, budgets, cuts ----------------------------------------------------------------------
+
+
+def _marked(tokens: DataFrame, duplicates: DataFrame | None, release: ReleaseConfig) -> DataFrame:
+    """Return the component and the weight of every document."""
+    labels = ["doc_id", "domain", "lang", "host", "perplexity_bucket", "quality_score"]
+    slim = tokens.select(*labels, "num_tokens")
+    if duplicates is None:
+        slim = slim.withColumn("num_duplicates", F.lit(0).cast("bigint"))
+    else:
+        named = duplicates.groupBy(F.col("twin_id").alias("doc_id")).agg(
+            F.count("*").alias("num_duplicates")
+        )
+        slim = slim.join(named, on="doc_id", how="left")
+    return slim.mapInArrow(partial(_mark, release=release), spark_ddl(MARKED))
+
+
+def _mark(batches: Iterator[pa.RecordBatch], release: ReleaseConfig) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        doc_ids = batch["doc_id"].to_numpy()
+        if release.shares:
+            component = mixture.components(batch["domain"], batch["lang"], list(release.shares))
+        else:
+            component = pc.binary_join_element_wise(
+                batch["domain"], batch["lang"].fill_null("und"), "/"
+            )
+        is_held = split.held_out(batch["host"], doc_ids, release.validation_share, release.seed)
+        is_held &= np.asarray(component.is_valid())
+        num_duplicates = batch["num_duplicates"].fill_null(0)
+        weight = mixture.weights(
+            num_duplicates.to_numpy(),
+            batch["perplexity_bucket"],
+            batch["quality_score"],
+            duplicates=release.duplicate_weights,
+            buckets=release.bucket_weights,
+            score_steps=release.score_steps,
+        )
+        yield pa.record_batch(
+            [
+                batch["doc_id"],
+                pc.if_else(pa.array(is_held), mixture.HELD_OUT, component),
+                pc.add(batch["num_tokens"].cast(pa.int64()), 1),
+                pa.array(np.where(is_held, np.int32(1), weight)),
+                num_duplicates,
+            ],
+            schema=MARKED,
+        )
+
+
+def _budgets(
+    marked: DataFrame, release: ReleaseConfig
+) -> tuple[dict[str, mixture.Budget], dict[str, float], Cuts]:
+    """Plan the budgets and find where each ends, that of the validation set too.
+
+    The driver sees sums by component and hash bucket.
+    """
+    slim = marked.where(F.col("component").isNotNull())
+    hashed = slim.mapInArrow(partial(_sum_buckets, seed=release.seed), spark_ddl(SUMS))
+    summed = hashed.groupBy("component", "bucket").agg(F.sum("num_tokens").alias("n")).toArrow()
+    sums: dict[str, Int64Array] = {}
+    for component in summed["component"].unique().to_pylist():
+        rows = summed.filter(pc.equal(summed["component"], component))
+        sums[component] = np.zeros(1 << mixture.HISTOGRAM_BITS, np.int64)
+        sums[component][rows["bucket"].to_numpy()] = rows["n"].to_numpy()
+    available = {component: int(table.sum()) for component, table in sorted(sums.items())}
+    num_held = available.pop(mixture.HELD_OUT, 0)
+    shares: Mapping[str, float | Fraction] = release.shares
+    if not shares:
+        shares = mixture.shares_by_temperature(available, release.temperature)
+        for name in release.epochs:
+            if name not in shares:
+                raise ConfigError(
+                    f"release.epochs names {name!r}, but there are only {', '.join(shares)}; "
+                    "write it as domain/language, or drop it"
+                )
+    for component in shares:
+        available.setdefault(component, 0)
+    budgets = mixture.plan(
+        available,
+        shares,
+        {name: release.epochs.get(name, release.max_epochs) for name in shares},
+        release.num_tokens or None,
+        redistribute=release.shortage == "redistribute",
+    )
+    every = dict(budgets)
+    if num_held:
+        every[mixture.HELD_OUT] = mixture.Budget(min(num_held, release.validation_tokens), num_held)
+    elif release.validation_share:
+        raise MixtureInfeasible(
+            f"validation_share = {release.validation_share:g} holds out none of the hosts; raise "
+            "it, change the seed, or set it to 0"
+        )
+    places = {name: mixture.locate(sums[name], budget.remainder) for name, budget in every.items()}
+    wanted = frozenset((name, bucket) for name, (bucket, _) in places.items())
     bucket_rows = (
         slim.mapInArrow(
-            partial(_in_buckets, seed=release.seed, wanted=frozenset(wanted)),
-            "domain string, doc_id bigint, num_tokens bigint",
+            partial(_in_buckets, seed=release.seed, wanted=wanted),
+            "component string, doc_id bigint, hash bigint, num_tokens bigint",
         )
         .toArrow()
         .combine_chunks()
     )
     cuts = {}
-    for domain, budget in budgets.items():
-        rows = bucket_rows.filter(pc.equal(bucket_rows["domain"], domain))
-        doc_ids = rows["doc_id"].to_numpy()
-        cuts[domain] = (
+    for name, budget in every.items():
+        rows = bucket_rows.filter(pc.equal(bucket_rows["component"], name))
+        cuts[name] = (
             budget.full_copies,
             mixture.cut(
-                mixture.sampling_hash(doc_ids, release.seed),
-                doc_ids,
+                rows["hash"].to_numpy().view(np.uint64),
+                rows["doc_id"].to_numpy(),
                 rows["num_tokens"].to_numpy(),
-                budget.remainder - places[domain][1],
+                budget.remainder - places[name][1],
             ),
         )
-    return budgets, cuts
-
-
-def _with_end(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Tokens of each document in a shard: its own and the end-of-text token."""
-    num_tokens: np.ndarray[Any, np.dtype[np.int64]] = batch["num_tokens"].to_numpy()
-    return num_tokens.astype(np.int64) + 1
+    exact = mixture.exact_shares(shares)
+    return budgets, {name: float(share) for name, share in exact.items()}, cuts
 
 
 def _sum_buckets(batches: Iterator[pa.RecordBatch], seed: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        hashes = mixture.sampling_hash(batch["doc_id"].to_numpy(), seed)
+        rows, hashes = mixture.units(batch["doc_id"].to_numpy(), batch["weight"].to_numpy(), seed)
+        units = batch.take(pa.array(rows))
         yield pa.record_batch(
-            [
-                batch["domain"],
-                pa.array(mixture.buckets(hashes)),
-                pa.array(_with_end(batch)),
-            ],
-            schema=SUM_SCHEMA,
+            [units["component"], pa.array(mixture.buckets(hashes)), units["num_tokens"]],
+            schema=SUMS,
         )
 
 
 def _in_buckets(
-    batches: Iterator[pa.RecordBatch], seed: int, wanted: frozenset[str]
+    batches: Iterator[pa.RecordBatch], seed: int, wanted: frozenset[tuple[str, int]]
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        bucket = mixture.buckets(mixture.sampling_hash(batch["doc_id"].to_numpy(), seed))
-        names = zip(batch["domain"].to_pylist(), bucket.tolist(), strict=True)
-        mask = pa.array([f"{domain}/{b}" in wanted for domain, b in names], pa.bool_())
-        rows = pa.record_batch(
-            [batch["domain"], batch["doc_id"], pa.array(_with_end(batch))],
-            names=["domain", "doc_id", "num_tokens"],
-        )
-        yield rows.filter(mask)
+        rows, hashes = mixture.units(batch["doc_id"].to_numpy(), batch["weight"].to_numpy(), seed)
+        bucket = mixture.buckets(hashes)
+        units = batch.select(["component", "doc_id", "num_tokens"]).take(pa.array(rows))
+        mask = np.zeros(len(rows), np.bool_)
+        for component, chosen in wanted:
+            mask |= np.asarray(pc.equal(units["component"], component)) & (bucket == chosen)
+        yield pa.record_batch(
+            [
+                units["component"],
+                units["doc_id"],
+                pa.array(hashes.view(np.int64)),
+                units["num_tokens"],
+            ],
+            names=["component", "doc_id", "hash", "num_tokens"],
+        ).filter(pa.array(mask))
 
 
 def _copies(
-    doc_ids: np.ndarray[Any, np.dtype[np.int64]], domains: pa.Array, cuts: Cuts, seed: int
-) -> tuple[np.ndarray[Any, np.dtype[np.int32]], np.ndarray[Any, np.dtype[np.int32]]]:
-    """Return whole copies and partial tokens of documents of several domains."""
-    hashes = mixture.sampling_hash(doc_ids, seed)
-    whole = np.zeros(len(doc_ids), np.int32)
-    part = np.zeros(len(doc_ids), np.int32)
-    names = np.array(domains.to_pylist(), dtype=object)
-    for domain, (full_copies, cut) in cuts.items():
-        here = names == domain
-        whole[here], part[here] = mixture.copies(hashes[here], doc_ids[here], full_copies, cut)
+    doc_ids: Int64Array, component: pa.Array, weight: Int32Array, cuts: Cuts, seed: int
+) -> tuple[Int32Array, Int32Array]:
+    """Return whole copies and partial tokens of documents of several components."""
+    whole, part = (np.zeros(len(doc_ids), np.int32) for _ in range(2))
+    for name, (full_copies, cut) in cuts.items():
+        here = np.flatnonzero(np.asarray(pc.equal(component, name).fill_null(False)))
+        if len(here):
+            rows, hashes = mixture.units(doc_ids[here], weight[here], seed)
+            whole[here], part[here] = mixture.copies_of_documents(
+                len(here), rows, hashes, doc_ids[here], full_copies, cut
+            )
     return whole, part
 
 
-def _write_mixture(
+# ---- the split ---------------------------------------------------------------------------------
+
+
+def _near_train(
     session: SparkSession,
+    config: Config,
     lake: Lake,
-    slim: DataFrame,
+    marked: DataFrame,
     cuts: Cuts,
     release: ReleaseConfig,
-    context: Context,
-) -> Outcome:
-    """Write how often the release takes each document, with its duplicates counted."""
-    entries = [e for record in lake.records("dedup") for e in record.files_of("duplicates")]
-    paths = [str(lake.path / entry.path) for entry in entries]
-    if paths:
-        named = spark.parquet(session, DUPLICATES, paths)
-        named = named.groupBy(F.col("twin_id").alias("doc_id")).count()
-        slim = slim.join(named, on="doc_id", how="left")
-    else:
-        slim = slim.withColumn("count", F.lit(None).cast("bigint"))
-    rows = slim.select("doc_id", "domain", "num_tokens", "count").repartition("doc_id")
-    rows = rows.sortWithinPartitions("doc_id")
-    worker = partial(
-        _mixture_rows, cuts=cuts, shares=dict(release.shares), seed=release.seed, context=context
+) -> Int64Array:
+    """Return the validation documents that are near one that may be trained on, ascending."""
+    signatures = _table(session, lake, "fingerprint", SIGNATURES)
+    if mixture.HELD_OUT not in cuts or signatures is None:
+        return np.zeros(0, np.int64)
+    held = marked.where(F.col("component") == mixture.HELD_OUT).mapInArrow(
+        partial(_chosen, cuts=cuts, seed=release.seed), "doc_id bigint"
     )
-    return spark.outcome_of(rows, worker)
+    slim = signatures.select("doc_id", "signature")
+    rows = slim.join(F.broadcast(held), on="doc_id", how="semi").toArrow().combine_chunks()
+    probe = split.Probe(
+        rows["doc_id"].to_numpy(), rows["signature"].combine_chunks(), config.dedup.threshold
+    )
+    pairs = slim.mapInArrow(partial(_near, probe=probe), spark_ddl(NEAR))
+    train = marked.where(
+        F.col("component").isNotNull() & (F.col("component") != mixture.HELD_OUT)
+    ).select("doc_id")
+    found = pairs.join(train, on="doc_id", how="semi").select("held_id").distinct().toArrow()
+    return np.sort(found["held_id"].to_numpy())
+
+
+def _chosen(batches: Iterator[pa.RecordBatch], cuts: Cuts, seed: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        doc_ids = batch["doc_id"].to_numpy()
+        whole, part = _copies(doc_ids, batch["component"], batch["weight"].to_numpy(), cuts, seed)
+        yield batch.select(["doc_id"]).filter(pa.array((whole > 0) | (part > 0)))
+
+
+def _near(batches: Iterator[pa.RecordBatch], probe: split.Probe) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        held_ids, doc_ids = probe.near(batch["doc_id"].to_numpy(), batch["signature"])
+        yield pa.record_batch([pa.array(held_ids), pa.array(doc_ids)], schema=NEAR)
+
+
+# ---- the mixture -------------------------------------------------------------------------------
 
 
 def _mixture_rows(
     batches: Iterator[pa.RecordBatch],
     cuts: Cuts,
     shares: Mapping[str, float],
+    near: Int64Array,
     seed: int,
     context: Context,
 ) -> Iterator[pa.RecordBatch]:
+    """Write how often each document that has a component is taken; count where its tokens go."""
     from pyspark import TaskContext
 
     task = TaskContext.get()
@@ -327,18 +507,30 @@ def _mixture_rows(
     writer = TableWriter(context.lake, "mixture", "release", context.dump, WHOLE_DUMP, name)
     outcome = Outcome()
     for batch in batches:
-        whole, partial_tokens = _copies(batch["doc_id"].to_numpy(), batch["domain"], cuts, seed)
-        share = [shares[domain] for domain in batch["domain"].to_pylist()]
+        size = batch["num_tokens"].to_numpy()
+        has_component = np.asarray(batch["component"].is_valid())
+        outcome.count("account", {"without_share": int(size[~has_component].sum())})
+        batch, size = batch.filter(pa.array(has_component)), size[has_component]
+        doc_ids, component = batch["doc_id"].to_numpy(), batch["component"]
+        whole, partial_tokens = _copies(doc_ids, component, batch["weight"].to_numpy(), cuts, seed)
+        is_held = np.asarray(pc.equal(component, mixture.HELD_OUT))
+        is_near = is_held & np.isin(doc_ids, near)
+        whole[is_near], partial_tokens[is_near] = 0, 0
+        _count(outcome, size, whole, partial_tokens, is_held)
+        is_taken = (whole > 0) | (partial_tokens > 0)
+        splits = np.where(is_held, np.where(is_taken, "validation", "held_out"), "train")
         writer.write(
             pa.table(
                 {
                     "doc_id": batch["doc_id"],
-                    "domain": batch["domain"],
-                    "num_tokens": batch["num_tokens"],
+                    "component": component,
+                    "split": pa.array(splits, pa.string()),
+                    "num_tokens": pa.array((size - 1).astype(np.int32)),
+                    "weight": batch["weight"],
                     "copies": pa.array(whole),
                     "partial_tokens": pa.array(partial_tokens),
-                    "share": pa.array(share, pa.float64()),
-                    "num_duplicates": batch["count"].fill_null(0),
+                    "share": pa.array(map(shares.get, component.to_pylist()), pa.float64()),
+                    "num_duplicates": batch["num_duplicates"],
                 }
             )
         )
@@ -349,69 +541,121 @@ def _mixture_rows(
     yield outcome.to_batch()
 
 
+def _count(
+    outcome: Outcome,
+    size: Int64Array,
+    whole: Int32Array,
+    partial_tokens: Int32Array,
+    is_held: np.ndarray[Any, np.dtype[np.bool_]],
+) -> None:
+    """Count the tokens of documents by where they go; see `_checked_account`."""
+    taken = whole * size + partial_tokens
+    once = np.minimum(taken, size)
+    is_cut = (partial_tokens > 0) & (whole == 0) & ~is_held
+    left = np.where(is_cut | is_held, 0, size - once)
+    outcome.count(
+        "account",
+        {
+            "repeated": int((taken - once).sum()),
+            "train": int(taken[~is_held].sum()),
+            "validation": int(taken[is_held].sum()),
+            "held_out": int((size - once)[is_held].sum()),
+            "truncated": int((size - once)[is_cut].sum()),
+            "not_taken": int(left.sum()),
+        },
+    )
+
+
 # ---- the shards --------------------------------------------------------------------------------
 
 
 def _write_shards(
-    tokens: DataFrame, cuts: Cuts, release: ReleaseConfig, folder: Path, eos_id: int
+    tokens: DataFrame, taken: Taken, release: ReleaseConfig, folder: Path, eos_id: int
 ) -> list[shards.ShardEntry]:
     """Send every copy to its shard and write each shard in one task."""
-    documents = tokens.select("doc_id", "domain", "input_ids").mapInArrow(
-        partial(_repeat, cuts=cuts, seed=release.seed, num_shards=release.num_shards),
-        spark_ddl(COPY_SCHEMA),
+    documents = tokens.select("doc_id", "input_ids").mapInArrow(
+        partial(_repeat, taken=taken, seed=release.seed, num_shards=release.num_shards),
+        spark_ddl(COPIES),
     )
-    ordered = documents.repartition(release.num_shards, "shard").sortWithinPartitions(
+    num_files = release.num_shards + (release.validation_share > 0)
+    ordered = documents.repartition(num_files, "shard").sortWithinPartitions(
         "shard", "place", "doc_id", "copy"
     )
-    write = partial(
-        _write_whole_shards,
-        folder=str(folder),
-        num_shards=release.num_shards,
-        sequence_length=release.sequence_length,
-        eos_id=eos_id,
-    )
+    how: dict[str, Any] = {
+        "sequence_length": release.sequence_length,
+        "eos_id": eos_id,
+        "packing": release.packing,
+    }
+    write = partial(_write_whole_shards, folder=str(folder), num_shards=release.num_shards, how=how)
     found = {
         row["path"]: shards.ShardEntry(**row.asDict())
-        for row in ordered.mapInArrow(write, ENTRY_DDL).collect()
+        for row in ordered.mapInArrow(write, spark_ddl(ENTRY)).collect()
     }
-    for shard in range(release.num_shards):
-        path = folder / _shard_name(shard, release.num_shards)
-        if path.name not in found:  # no document's hash names it
-            found[path.name] = shards.write_shard(
-                path, [], sequence_length=release.sequence_length, eos_id=eos_id
-            )
+    for shard in range(num_files):
+        name, which = _shard_name(shard, release.num_shards)
+        if name not in found:  # no document's hash names it
+            found[name] = shards.write_shard(folder / name, [], split=which, **how)
     return [found[name] for name in sorted(found)]
 
 
 def _repeat(
-    batches: Iterator[pa.RecordBatch], cuts: Cuts, seed: int, num_shards: int
+    batches: Iterator[pa.RecordBatch], taken: Taken, seed: int, num_shards: int
 ) -> Iterator[pa.RecordBatch]:
-    """Turn documents into copies, each with its shard and its place in it."""
+    """Turn documents into copies, each with its shard and its place in it.
+
+    The documents of one input file lie together, and so do their rows of the mixture.
+    """
     for batch in batches:
-        whole, part = _copies(batch["doc_id"].to_numpy(), batch["domain"], cuts, seed)
-        rows = shards.repeat_documents(batch["doc_id"], batch["input_ids"], whole, part)
-        hashes = shards.document_hash(rows["doc_id"].to_numpy(), rows["copy"].to_numpy(), seed)
-        shard = shards.jump_hash(hashes, num_shards)
-        place = (hashes ^ np.uint64(1 << 63)).view(np.int64)  # the order of the unsigned hash
-        yield pa.record_batch([pa.array(shard), pa.array(place), *rows.columns], schema=COPY_SCHEMA)
+        files = batch["doc_id"].to_numpy() >> RECORD_BITS
+        bounds = [0, *(np.flatnonzero(np.diff(files)) + 1).tolist(), len(files)]
+        for start, stop in itertools.pairwise(bounds):
+            if start < stop:
+                documents = batch.slice(start, stop - start)
+                yield _copies_of(documents, taken, seed, num_shards)
+
+
+def _taken(first: int, last: int, entries: Sequence[FileEntry], lake: str) -> pa.Table:
+    """Return how often the documents of a range of ids are taken."""
+    return read_range(entries, "mixture", TAKEN, lake, first, last).combine_chunks()
+
+
+def _copies_of(
+    documents: pa.RecordBatch, taken: Taken, seed: int, num_shards: int
+) -> pa.RecordBatch:
+    ids = documents["doc_id"]
+    rows = taken(ids[0].as_py(), ids[-1].as_py())
+    place = pc.index_in(ids, rows["doc_id"])
+    documents = documents.filter(place.is_valid())
+    rows = rows.take(place.drop_null())
+    copies = repeat_documents(
+        documents["doc_id"],
+        documents["input_ids"],
+        rows["copies"].to_numpy(),
+        rows["partial_tokens"].to_numpy(),
+    )
+    doc_ids = copies["doc_id"].to_numpy()
+    is_train = np.asarray(pc.equal(rows["split"], shards.TRAIN))
+    of_train = np.isin(doc_ids, rows["doc_id"].to_numpy()[is_train])
+    hashes = document_hash(doc_ids, copies["copy"].to_numpy(), seed)
+    shard = np.where(of_train, jump_hash(hashes, num_shards), np.int32(num_shards))
+    ordered = (hashes ^ np.uint64(1 << 63)).view(np.int64)  # the order of the unsigned hash
+    return pa.record_batch(
+        [pa.array(shard.astype(np.int32)), pa.array(ordered), *copies.columns], schema=COPIES
+    )
 
 
 def _write_whole_shards(
-    batches: Iterator[pa.RecordBatch],
-    folder: str,
-    num_shards: int,
-    sequence_length: int,
-    eos_id: int,
+    batches: Iterator[pa.RecordBatch], folder: str, num_shards: int, how: Mapping[str, Any]
 ) -> Iterator[pa.RecordBatch]:
     for shard, pieces in itertools.groupby(sorted_runs(batches), key=lambda piece: piece[0]):
-        entry = shards.write_shard(
-            Path(folder) / _shard_name(shard, num_shards),
-            (rows.select(shards.DOCUMENTS_SCHEMA.names) for _, rows in pieces),
-            sequence_length=sequence_length,
-            eos_id=eos_id,
-        )
+        name, which = _shard_name(shard, num_shards)
+        documents = (rows.select(DOCUMENTS_SCHEMA.names) for _, rows in pieces)
+        entry = shards.write_shard(Path(folder, name), documents, split=which, **how)
         yield pa.RecordBatch.from_pylist([asdict(entry)], schema=ENTRY)
 
 
-def _shard_name(shard: int, num_shards: int) -> str:
-    return f"shard-{shard:05d}-of-{num_shards:05d}.parquet"
+def _shard_name(shard: int, num_shards: int) -> tuple[str, str]:
+    """Return the file and the split of a shard; the one after the last is for validation."""
+    if shard == num_shards:
+        return f"{shards.VALIDATION}-00000-of-00001.parquet", shards.VALIDATION
+    return f"{shards.TRAIN}-{shard:05d}-of-{num_shards:05d}.parquet", shards.TRAIN

@@ -148,9 +148,9 @@ def runnable(config: Config, selection: Selection) -> list[Unit]:
 def release_unit(name: str, settings: Mapping[str, Any], lake_keys: Mapping[str, str]) -> Unit:
     """Return a release as a unit, so that it is reported and recorded like one."""
     stage = Stage(
-        "release", version=1, whole_dump=True, reads=("encode",), settings=lambda config: settings
+        "release", version=2, whole_dump=True, reads=("encode",), settings=lambda config: settings
     )
-    key = digest({"stage": "release", "version": 1, "settings": settings, "inputs": lake_keys})
+    key = digest({"stage": "release", "version": 2, "settings": settings, "inputs": lake_keys})
     return Unit(stage, name, WHOLE_DUMP, key, lake_keys, settings, {}, {}, committed=False)
 
 

@@ -220,7 +220,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "filter",
-            version=5,
+            version=6,
             whole_dump=False,
             reads=("ingest", "lines", "annotate"),
             settings=_filter_settings,
@@ -239,7 +239,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "encode",
-            version=3,
+            version=4,
             whole_dump=False,
             reads=("ingest", "lines", "annotate", "filter", "decontaminate"),
             settings=lambda config: {},

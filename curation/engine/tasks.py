@@ -34,9 +34,10 @@ from curation.quality.contamination import benchmark_files, cut_spans, find_cont
 from curation.quality.percentiles import Histograms, bucket, percentiles
 from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
 from curation.remix import domains
-from curation.schemas import DOCUMENTS, EDITS, REJECTS, SIGNALS, TABLES
+from curation.schemas import DOCUMENTS, EDITS, REJECTS, SIGNALS, TABLES, TOKENS
 from curation.tokens import tokenizer as tokenizers
 
+LABELS = ("doc_id", "domain", "lang", "perplexity_bucket", "quality_score")
 OUTCOME_DDL = "outcome string"
 OUTCOME = pa.schema([("outcome", pa.string())])
 
@@ -563,6 +564,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
                     domain_rules,
                     config.default_domain,
                 ),
+                "lang": kept_signals["lang"],
                 "num_chars": pc.subtract(
                     kept_signals["num_chars"], _cut(kept_signals, "chars", config.filter.cut_lines)
                 ),
@@ -571,6 +573,7 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
                     kept_signals["perplexity_percentile"].combine_chunks(),
                     *config.filter.buckets,
                 ),
+                "quality_score": kept_signals["quality_score"],
             }
         )
         writers.write("kept", kept)
@@ -708,7 +711,8 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
     path = context.config.encode.tokenizer
     encoder = tokenizers.load_once(path, context.artifacts[path])
     writers = Writers(context, f"{part.number:05d}", task_id, ("tokens",))
-    for rows in edited_documents(part, context.lake, context.config.engine.batch_rows):
+    batch_rows = context.config.engine.batch_rows
+    for rows in edited_documents(part, context.lake, batch_rows, ["host"]):
         text = rows["text"].combine_chunks()
         input_ids = tokenizers.encode(text, encoder)
         num_tokens = pc.list_value_length(input_ids)
@@ -716,12 +720,11 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
             "tokens",
             pa.table(
                 {
-                    "doc_id": rows["doc_id"],
-                    "domain": rows["domain"],
+                    **{name: rows[name] for name in TOKENS.names if name in rows.column_names},
                     "input_ids": input_ids,
                     "num_tokens": num_tokens,
                 }
-            ),
+            ).select(TOKENS.names),
         )
         outcome.rows["in"] += rows.num_rows
         size = pc.sum(rows["num_bytes"]).as_py()
@@ -735,12 +738,13 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
 def edited_documents(
     part: Part, lake: str, batch_rows: int, columns: Sequence[str] = ()
 ) -> Iterator[pa.Table]:
-    """Yield doc_id, domain, num_bytes and the edited text of the kept documents of a part.
+    """Yield what `kept` says and the edited text of the kept documents of a part.
 
-    `columns` are more columns of documents. Who is kept, and which edits count, follows from the
-    stages whose files the part has; num_bytes is the size of the edited text.
+    That is LABELS, num_bytes and text. `columns` are more columns of documents. Who is kept, and
+    which edits count, follows from the stages whose files the part has; num_bytes is the size of
+    the edited text.
     """
-    kept = read_between(part, "documents", "kept", ["doc_id", "domain"], lake)
+    kept = read_between(part, "documents", "kept", LABELS, lake)
     gone = read_between(part, "documents", "rejects", ["doc_id"], lake)["doc_id"]
     kept = kept.filter(pc.invert(pc.is_in(kept["doc_id"], gone)))
     edits = read_between(part, "documents", "edits", EDITS.names, lake)
@@ -809,13 +813,24 @@ def scan(
 
 def read_between(part: Part, guide: str, table: str, columns: Sequence[str], lake: str) -> pa.Table:
     """Read the rows of a table whose doc_id lies in the range of the guide's files."""
-    empty = pa.schema([TABLES[table].field(name) for name in columns]).empty_table()
     ranges = [entry.id_range() for entry in part.files.get(guide, ())]
     if not ranges:
-        return empty
+        return pa.schema([TABLES[table].field(name) for name in columns]).empty_table()
     first, last = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    found = [empty]
-    for entry in part.files.get(table, ()):
+    return read_range(part.files.get(table, ()), table, columns, lake, first, last)
+
+
+def read_range(
+    entries: Sequence[FileEntry],
+    table: str,
+    columns: Sequence[str],
+    lake: str,
+    first: int,
+    last: int,
+) -> pa.Table:
+    """Read the rows of files of a table whose doc_id lies in a range, both ends included."""
+    found = [pa.schema([TABLES[table].field(name) for name in columns]).empty_table()]
+    for entry in entries:
         entry_first, entry_last = entry.id_range()
         if entry_first <= last and first <= entry_last:
             found.append(

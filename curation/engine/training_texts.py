@@ -137,7 +137,7 @@ def _of_lake(source: str) -> Iterator[list[str]]:
         return
     slices = [(record.dump, record.slice) for record in lake.records("filter")]
     chosen = [place for place in slices if place[0] in wanted.get("dump", [place[0]])]
-    for rows in kept_texts(lake, chosen, BATCH_ROWS, ["lang", "host"]):
+    for rows in kept_texts(lake, chosen, BATCH_ROWS, ["host"]):
         yield rows.filter(_matches(rows, wanted))["text"].to_pylist()
 
 

@@ -43,8 +43,8 @@ def label(
     Cost: one look at each distinct host and each distinct (host, language).
     """
     rules_of_host = _RulesOfHost(rules)
-    hosts, host_codes = _encoded(host)
-    langs, lang_codes = _encoded(lang)
+    hosts, host_codes = encoded(host)
+    langs, lang_codes = encoded(lang)
     matching = [rules_of_host(name) for name in hosts]
     pairs, pair_of_row = np.unique(host_codes * len(langs) + lang_codes, return_inverse=True)
     labels = []
@@ -77,7 +77,7 @@ def _speaks(rule: DomainRule, language: str | None) -> bool:
     return not rule.languages or language in rule.languages
 
 
-def _encoded(
+def encoded(
     array: pa.Array,
 ) -> tuple[list[str | None], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Return the distinct values, null among them, and the number of each row's value."""

@@ -612,9 +612,11 @@ def test_row_groups_end_at_their_bytes(lake: Lake, monkeypatch: pytest.MonkeyPat
 KEPT = {
     "doc_id": [1],
     "domain": ["web"],
+    "lang": ["en"],
     "num_chars": [3],
     "num_bytes": [4],
     "perplexity_bucket": ["head"],
+    "quality_score": [0.5],
 }
 
 

@@ -23,7 +23,7 @@ from curation.engine.run import Selection, run
 from curation.identity import origin
 from curation.schemas import TABLES
 from curation.tokens import tokenizer as tokenizers
-from curation.tokens.shards import open_shards
+from curation.tokens.reader import open_shards
 
 pytestmark = pytest.mark.spark
 

@@ -58,8 +58,14 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     files = [write(lake, "A", "encode", tokens, "tokens")]
     commit(lake, "A", "encode", (1, 1), {"tokens": {"docs": 3}}, files)
 
-    share = {"doc_id": [KEPT], "domain": ["docs"], "num_tokens": [3], "copies": [2]}
-    share |= {"partial_tokens": [1], "share": [0.25], "num_duplicates": [2]}
+    share = {"doc_id": [KEPT], "component": ["docs"], "split": ["train"], "num_tokens": [3]}
+    share |= {
+        "weight": [2],
+        "copies": [2],
+        "partial_tokens": [1],
+        "share": [0.25],
+        "num_duplicates": [2],
+    }
     files = [write(lake, "demo", "release", share, "mixture")]
     commit(lake, "demo", "release", (1, 1), {"tokens": {"docs": 7}}, files, slice=WHOLE_DUMP)
     return lake
@@ -207,7 +213,8 @@ TWIN = f"{KEPT} ({URLS[KEPT]} in A, /archives/2.warc.gz at 4)"
                 ("encode", "3 tokens"),
                 (
                     "release demo",
-                    "2 whole copies and 1 tokens of a partial one, domain docs with share 0.250",
+                    "2 whole copies and 1 tokens of a partial one, train, docs with share 0.250, "
+                    "weight 2",
                 ),
             ],
         ),

@@ -334,9 +334,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
     folder.mkdir(parents=True)
     web = {"share": 0.5, "available_tokens": 300, "tokens": 600, "epochs": 2.0}
     other = {"share": 0.5, "available_tokens": 100, "tokens": 400, "epochs": 4.0}
-    shard = ShardEntry("shard-00000-of-00001.parquet", 10, 1000, 4096, "0" * 64)
+    shard = ShardEntry("train-00000-of-00001.parquet", "train", 10, 1000, 3, 4096, "0" * 64)
     mixture = {"web": web, HOSTILE_DOMAIN: other}
-    write_manifest(folder, Manifest("demo", 100, 1, 0, "1" * 64, 1, (shard,), mixture))
+    manifest = Manifest("demo", 100, 1, "concat", 0, "1" * 64, 500, 512, 1, (shard,), mixture)
+    write_manifest(folder, manifest)
     return lake, config
 
 

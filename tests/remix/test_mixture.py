@@ -10,14 +10,18 @@ from curation.errors import ConfigError, MixtureInfeasible
 from curation.remix.mixture import (
     Budget,
     buckets,
+    components,
     copies,
+    copies_of_documents,
     cut,
     histogram,
     locate,
     plan,
-    sampling_hash,
+    shares_by_temperature,
+    units,
+    weights,
 )
-from curation.tokens.shards import DOCUMENTS_SCHEMA, document_hash, pack, repeat_documents
+from curation.tokens.packing import DOCUMENTS_SCHEMA, document_hash, pack, repeat_documents
 
 # Hashes of few values, so that documents share buckets and hashes.
 HASHES = st.sampled_from([0, 1, 2**48 - 1, 2**48, 2**63 - 1, 2**63, 2**64 - 1])
@@ -25,12 +29,20 @@ DOCUMENTS = st.lists(st.tuples(HASHES, st.integers(0, 40)), min_size=1, max_size
     lambda documents: sum(n for _, n in documents) > 0
 )
 
+# (share, available tokens) and (weight, tokens)
+PARTS = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 1000)), min_size=1, max_size=6)
+WEIGHED = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40)), min_size=1, max_size=20)
+
 
 def columns(documents):
     hashes = np.array([h for h, _ in documents], np.uint64)
     num_tokens = np.array([n for _, n in documents], np.int64)
     doc_ids = np.arange(len(documents))[::-1] * 7  # order of ids is not order of rows
     return hashes, doc_ids, num_tokens
+
+
+def sampling_hash(doc_ids, seed):
+    return units(doc_ids, np.ones(len(doc_ids), np.int32), seed)[1]
 
 
 def test_shares_of_a_total():
@@ -90,6 +102,126 @@ def test_infeasible_names_the_domain_and_what_it_lacks():
         plan({"web": 9000, "code": 0}, {"web": 0.75, "code": 0.25}, 2.0, None)
 
 
+def test_infeasible_names_every_domain():
+    with pytest.raises(MixtureInfeasible, match=r"'a' lacks 40 tokens.*'b' lacks 30 tokens"):
+        plan({"a": 10, "b": 20, "c": 900}, {"a": 0.25, "b": 0.25, "c": 0.5}, 1.0, 200)
+
+
+def test_every_domain_has_its_own_epochs():
+    budgets = plan({"a": 10, "b": 10}, {"a": 0.5, "b": 0.5}, {"a": 3.0, "b": 8.0}, None)
+    assert [b.tokens for b in budgets.values()] == [30, 30]
+
+
+def test_what_a_domain_lacks_goes_to_the_others_by_their_shares():
+    available, shares = {"a": 10, "b": 1000, "c": 1000}, {"a": 0.5, "b": 0.1, "c": 0.4}
+    budgets = plan(available, shares, 1.0, 510, redistribute=True)
+    assert [b.tokens for b in budgets.values()] == [10, 100, 400]
+    with pytest.raises(MixtureInfeasible, match=r"'a' lacks .*at most 2010 tokens are possible"):
+        plan(available, shares, 1.0, 2011, redistribute=True)
+    assert plan(available, shares, 1.0, 20, redistribute=True) == plan(available, shares, 1.0, 20)
+
+
+@settings(deadline=None)
+@given(PARTS, st.data())
+def test_redistribution_is_the_fairest(parts, data):
+    """No component with room has less, by its share, than one that is full."""
+    available = {f"d{i}": n for i, (_, n) in enumerate(parts)}
+    whole = sum(part for part, _ in parts)
+    shares = {f"d{i}": Fraction(part, whole) for i, (part, _) in enumerate(parts)}
+    total = data.draw(st.integers(1, sum(available.values())))
+    budgets = plan(available, shares, 1.0, total, redistribute=True)
+    assert sum(b.tokens for b in budgets.values()) == total
+    level = {name: b.tokens / shares[name] for name, b in budgets.items()}
+    for name, b in budgets.items():
+        assert b.tokens <= available[name]
+        if b.tokens < available[name]:
+            # give or take the whole token that an apportionment rounds by
+            highest = max(reached - 1 / shares[other] for other, reached in level.items())
+            assert (b.tokens + 1) / shares[name] >= highest
+
+
+def test_shares_by_temperature():
+    available = {"a": 8000, "b": 1000, "none": 0}
+    assert shares_by_temperature(available, 1.0) == {"a": Fraction(8, 9), "b": Fraction(1, 9)}
+    third = shares_by_temperature(available, 3.0)  # cube roots: 20 and 10
+    assert {name: round(float(share), 12) for name, share in third.items()} == {
+        "a": round(2 / 3, 12),
+        "b": round(1 / 3, 12),
+    }
+    assert sum(third.values()) == 1
+
+
+def test_components_are_the_narrowest_that_is_named():
+    domain = pa.array(["web", "web", "code", "code", None, "web"])
+    lang = pa.array(["zh", "en", "zh", None, "zh", None])
+    found = components(domain, lang, ["web", "web/zh", "code/zh"])
+    assert found.to_pylist() == ["web/zh", "web", "code/zh", None, None, "web"]
+    assert components(domain[1:3], lang[1:3], ["web"]).to_pylist() == ["web", None]
+
+
+def test_weights_by_duplicates_are_those_of_fineweb_2():
+    # 1:1, 2:2, 3:3, 4:3, 5-99:5, 100-999:8, 1000 and more:1, by the size of the cluster
+    sizes = [1, 2, 3, 4, 5, 99, 100, 999, 1000, 5000]
+    nulls = pa.nulls(len(sizes))
+    found = weights(
+        np.array(sizes) - 1, nulls, nulls.cast(pa.float64()),
+        duplicates=True, buckets={}, score_steps=(),
+    )  # fmt: skip
+    assert found.tolist() == [1, 2, 3, 3, 5, 5, 8, 8, 1, 1]
+
+
+def test_weights_multiply():
+    found = weights(
+        np.array([1, 0, 1, 0]), pa.array(["head", "tail", "middle", None]),
+        pa.array([0.1, 0.95, 0.5, None]),
+        duplicates=True, buckets={"head": 3, "tail": 0}, score_steps=(0.9, 0.5),
+    )  # fmt: skip
+    assert found.tolist() == [2 * 3 * 1, 0, 2 * 1 * 2, 1]
+
+
+@settings(deadline=None)
+@given(WEIGHED, st.data())
+def test_a_document_of_weight_w_is_like_w_documents(documents, data):
+    weight = np.array([w for w, _ in documents], np.int32)
+    num_tokens = np.array([n for _, n in documents], np.int64)
+    doc_ids = np.arange(len(documents)) * 3
+    available = int((weight * num_tokens).sum())
+    if available == 0:
+        return
+    budget = Budget(data.draw(st.integers(0, 3 * available)), available)
+    rows, hashes = units(doc_ids, weight, 5)
+    assert len(np.unique(hashes)) == len(hashes) == weight.sum()
+    bucket, before = locate(histogram(hashes, num_tokens[rows]), budget.remainder)
+    inside = buckets(hashes) == bucket
+    where = cut(hashes[inside], doc_ids[rows[inside]], num_tokens[rows[inside]],
+                budget.remainder - before)  # fmt: skip
+    whole, partial = copies_of_documents(
+        len(documents), rows, hashes, doc_ids, budget.full_copies, where
+    )
+    assert whole.dtype == partial.dtype == np.int32
+    assert int((whole * num_tokens).sum() + partial.sum()) == budget.tokens
+    assert (whole >= budget.full_copies * weight).all()
+    assert (whole <= (budget.full_copies + 1) * weight).all()
+
+
+def test_more_documents_move_few_others():
+    """Of 10,000 documents, 1 % more: the others that come or go are about 1 % of those taken."""
+    ids = np.arange(10_100)
+    sizes = np.full(len(ids), 100)
+    taken = []
+    for count in (10_000, 10_100):
+        hashes = sampling_hash(ids[:count], 0)
+        bucket, before = locate(histogram(hashes, sizes[:count]), 500_000)
+        inside = buckets(hashes) == bucket
+        where = cut(hashes[inside], ids[:count][inside], sizes[:count][inside], 500_000 - before)
+        taken.append(set(np.flatnonzero(copies(hashes, ids[:count], 0, where)[0]).tolist()))
+    assert len(taken[0]) == len(taken[1]) == 5_000
+    new = {d for d in taken[1] if d >= 10_000}
+    assert 20 < len(new) < 90
+    assert taken[1] - new < taken[0]
+    assert len(taken[0] - taken[1]) == len(new)
+
+
 @pytest.mark.parametrize(
     ("shares", "max_epochs", "num_tokens", "message"),
     [
@@ -99,7 +231,7 @@ def test_infeasible_names_the_domain_and_what_it_lacks():
         ({"web": float("nan")}, 1.0, None, "'web' is nan"),
         ({"web": 0.5, "code": 0.4}, 1.0, None, "sum to 0.9"),
         ({}, 1.0, None, "sum to 0"),
-        ({"web": 1.0}, 0.0, None, "max_epochs is 0"),
+        ({"web": 1.0}, 0.0, None, "max_epochs is 0.0 for 'web'"),
         ({"web": 1.0}, float("inf"), None, "max_epochs is inf"),
         ({"web": 1.0}, 1.0, 0, "num_tokens is 0"),
     ],
