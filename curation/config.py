@@ -405,7 +405,18 @@ class DomainConfig:
 
     name: str = setting(doc="name of the domain")
     hosts: tuple[str, ...] = setting((), "hosts, each with its subdomains; empty matches any")
+    host_file: str = setting("", "a file of more hosts, one a line, as `curation recall` writes")
+    urls: tuple[str, ...] = setting((), "parts of a URL of which it has one; empty matches any")
     languages: tuple[str, ...] = setting((), "languages; empty matches any")
+    min_code: float = setting(0.0, "lowest share of the text in lines of code", low=0.0, high=1.0)
+    min_math: float = setting(0.0, "lowest share of the text in formulas", low=0.0, high=1.0)
+    label: str = setting("", "label that the domain classifier of annotate.models gives it")
+    min_score: float = setting(0.0, "lowest probability of the label", low=0.0, high=1.0)
+
+    def rule(self, more_hosts: Sequence[str] = ()) -> DomainRule:
+        """Return the rule, with the hosts of its file."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "host_file"}
+        return DomainRule(**{**settings, "hosts": (*self.hosts, *more_hosts)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -725,6 +736,7 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
                 for each in config.contamination.benchmarks
             ),
         ),
+        domains=tuple(replace(each, host_file=resolve(each.host_file)) for each in config.domains),
         encode=replace(config.encode, tokenizer=resolve(config.encode.tokenizer)),
     )
 
@@ -771,8 +783,8 @@ def _check_together(config: Config) -> None:
     _check_paths("annotate.models", [each.card for each in config.annotate.models])
     _check_paths("annotate.bad_words", list(config.annotate.bad_words.values()))
     _check_benchmarks(config.contamination)
-    for rule in config.domains:
-        DomainRule(rule.name, rule.hosts, rule.languages)
+    for domain in config.domains:
+        domain.rule()
     names = [dump.name for dump in config.dumps]
     for name in names:
         _check_folder_name("dump", name)

@@ -18,6 +18,7 @@ from curation.errors import ArtifactChanged, ArtifactInvalid, ArtifactMissing
 from curation.ingest import urls
 from curation.quality import contamination
 from curation.quality.signals import BadWords, compile_bad_words
+from curation.remix import domains
 
 PACKAGE_PREFIX = "package:"
 
@@ -77,8 +78,8 @@ def card(path: str, digest: str, kind: str = "") -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or not {"kind", "language", "files"} <= set(found):
         raise ArtifactInvalid(
-            f"{path} is not the card of a model; name the .json that `curation train-quality` or "
-            "`curation train-perplexity` wrote"
+            f"{path} is not the card of a model; name the .json that `curation train-quality`, "
+            "train-perplexity or train-domains wrote"
         )
     if kind and found["kind"] != kind:
         raise ArtifactInvalid(f"{path} is the card of a {found['kind']}, not of a {kind}")
@@ -142,6 +143,11 @@ def bad_words(lists: Mapping[str, tuple[str, str]]) -> BadWords:
     A term a line, as in LDNOOBW. Raises ArtifactInvalid for a file that is not UTF-8 or empty.
     """
     return _bad_words(tuple(sorted((language, *file) for language, file in lists.items())))
+
+
+def host_list(path: str, digest: str) -> tuple[str, ...]:
+    """Return the hosts of a file, read once per process; see `domains.read_hosts` for errors."""
+    return _host_list(path, digest)
 
 
 def contamination_index(
@@ -225,6 +231,11 @@ def _bad_words(files: tuple[tuple[str, str, str], ...]) -> BadWords:
         if not lists[language]:
             raise ArtifactInvalid(f"{path} holds no bad word; write one a line, or drop the list")
     return compile_bad_words(lists)
+
+
+@lru_cache(maxsize=16)
+def _host_list(path: str, digest: str) -> tuple[str, ...]:
+    return domains.read_hosts(verified(path, digest).read_bytes(), path)
 
 
 @lru_cache(maxsize=2)

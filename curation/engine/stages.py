@@ -144,9 +144,17 @@ def _filter_settings(config: Config) -> Mapping[str, Any]:
         **({"buckets": config.filter.buckets} if config.annotate.models else {}),
         "cut_lines": config.filter.cut_lines,
         "takedown": [each.name for each in config.filter.takedown_lists()],
-        "domains": [asdict(domain) for domain in config.domains],
+        # files are among the artifacts
+        "domains": [
+            {**asdict(domain), "host_file": bool(domain.host_file)} for domain in config.domains
+        ],
         "default_domain": config.default_domain,
     }
+
+
+def _filter_artifacts(config: Config) -> Sequence[str]:
+    files = [domain.host_file for domain in config.domains if domain.host_file]
+    return [*config.filter.takedown, *files]
 
 
 def _decontaminate_settings(config: Config) -> Mapping[str, Any]:
@@ -210,7 +218,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "annotate",
-            version=4,
+            version=5,
             whole_dump=False,
             reads=("ingest", "dedup", "lines"),
             settings=_annotate_settings,
@@ -224,7 +232,7 @@ STAGES: dict[str, Stage] = {
             whole_dump=False,
             reads=("ingest", "lines", "annotate"),
             settings=_filter_settings,
-            artifacts=lambda config: config.filter.takedown,
+            artifacts=_filter_artifacts,
             packages=lambda config: ["idna"] if config.filter.takedown else [],
             help="signals to decisions: kept, rejected, lines cut",
         ),

@@ -34,10 +34,12 @@ from curation.quality.contamination import benchmark_files, cut_spans, find_cont
 from curation.quality.percentiles import Histograms, bucket, percentiles
 from curation.quality.signals import SIGNALS_SCHEMA, count_words, signals
 from curation.remix import domains
+from curation.remix.structure import STRUCTURE_SCHEMA, structure
 from curation.schemas import DOCUMENTS, EDITS, REJECTS, SIGNALS, TABLES, TOKENS
 from curation.tokens import tokenizer as tokenizers
 
 LABELS = ("doc_id", "domain", "lang", "perplexity_bucket", "quality_score")
+DOMAIN_SIGNALS = ("lang", "code_share", "math_share", "domain_label", "domain_score")
 OUTCOME_DDL = "outcome string"
 OUTCOME = pa.schema([("outcome", pa.string())])
 
@@ -465,6 +467,7 @@ def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
         lang = rows["lang"].combine_chunks()
         measured = signals(edited, lang, bad_words)
         num_private = pc.list_value_length(private).cast(pa.int32())
+        shares = structure(edited)
         scored = scores.score(edited, lang, cards)
         writers.write(
             "signals",
@@ -474,6 +477,7 @@ def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
                     "lang": lang,
                     **{name: measured.field(name) for name in SIGNALS_SCHEMA.names},
                     "num_private_spans": num_private,
+                    **{name: shares.field(name) for name in STRUCTURE_SCHEMA.names},
                     **scored,
                 }
             ).select(SIGNALS.names),
@@ -510,7 +514,12 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
     config = context.config
     takedown = models.url_lists(config.filter.takedown_lists(), context.artifacts)
     domain_rules = [
-        domains.DomainRule(domain.name, domain.hosts, domain.languages) for domain in config.domains
+        domain.rule(
+            models.host_list(domain.host_file, context.artifacts[domain.host_file])
+            if domain.host_file
+            else ()
+        )
+        for domain in config.domains
     ]
     writers = Writers(context, f"{part.number:05d}", task_id, ("kept", "rejects", "edits"))
     pages = read_between(
@@ -559,8 +568,10 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
             {
                 "doc_id": kept_rows["doc_id"],
                 "domain": domains.label(
-                    kept_rows["host"].combine_chunks(),
-                    kept_signals["lang"].combine_chunks(),
+                    {
+                        **{name: kept_rows[name].combine_chunks() for name in ("host", "url")},
+                        **{name: kept_signals[name].combine_chunks() for name in DOMAIN_SIGNALS},
+                    },
                     domain_rules,
                     config.default_domain,
                 ),

@@ -13,7 +13,6 @@ its card.
 import hashlib
 import math
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,9 +25,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation import models
-from curation.errors import ArtifactInvalid, ConfigError, InputMissing
+from curation.errors import ConfigError, InputMissing
 from curation.quality.segmentation import segment
-from curation.quality.tools import find_tool
+from curation.quality.tools import find_tool, train_fasttext
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,7 +35,6 @@ KIND = "classifier"
 HIGH, LOW = "hq", "cc"
 LABEL = "__label__"
 HIGH_LABEL = LABEL + HIGH
-NUM_THREADS = 10
 MIN_TEXTS = 20
 KEEP_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
@@ -129,7 +127,16 @@ def train(
                     f"held out; a classifier needs {MIN_TEXTS} of each label, some of them on "
                     "either side: name more"
                 )
-        _run_fasttext(program, written, Path(folder, "model"), training)
+        options = {
+            "dim": training.dim,
+            "lr": training.lr,
+            "epoch": training.epoch,
+            "wordNgrams": training.word_ngrams,
+            "minCount": training.min_count,
+            "bucket": training.bucket,
+            "seed": training.seed,
+        }
+        train_fasttext(program, written, Path(folder, "model"), options)
         model_name = to.stem + ".bin"
         to.parent.mkdir(parents=True, exist_ok=True)
         unfinished = to.with_name(f".{model_name}.unfinished")
@@ -240,30 +247,6 @@ def _check(training: Training, to: Path) -> None:
             raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
     if to.suffix != ".json":
         raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
-
-
-def _run_fasttext(program: Path, lines: Path, to: Path, training: Training) -> None:
-    command = [str(program), "supervised", "-input", str(lines), "-output", str(to)]
-    for option, value in (
-        ("dim", training.dim),
-        ("lr", training.lr),
-        ("epoch", training.epoch),
-        ("wordNgrams", training.word_ngrams),
-        ("minCount", training.min_count),
-        ("bucket", training.bucket),
-        ("seed", training.seed),
-        ("loss", "softmax"),
-        ("thread", NUM_THREADS),
-        ("verbose", 0),
-    ):
-        command += [f"-{option}", str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise ArtifactInvalid(
-            f"fastText ended with {done.returncode}: {said[-1] if said else 'no message'}; lower "
-            "the learning rate where it says NaN, or give it more texts"
-        )
 
 
 def _scores(texts: Sequence[str], classifier: Classifier) -> FloatArray:

@@ -10,6 +10,7 @@ from curation import models
 from curation.errors import ConfigError
 from curation.quality import classifier, perplexity
 from curation.quality.signals import SCORES
+from curation.remix import domain_classifier
 
 SCORE_TYPES = {score.name: score.type for score in SCORES}
 
@@ -40,13 +41,16 @@ def check_models(cards: Sequence[tuple[str, str]]) -> int:
 def score(text: pa.Array, lang: pa.Array, cards: Mapping[str, str]) -> dict[str, pa.Array]:
     """Return the columns that models give, of the texts of each model's language.
 
-    `cards` are paths with their digests. A text without a model, or without a word, has nulls.
+    `cards` are paths with their digests; of two models for a text, one for its language and one for
+    any, the first of the list counts. A text without a model, or without a word, has nulls.
     Models are loaded once per process; see `models.card` for errors.
     """
     columns: dict[str, pa.Array] = {}
     for path, digest in cards.items():
         card = models.card(path, digest)
         is_ours = np.asarray(pc.fill_null(pc.equal(lang, card["language"]), False))
+        if card["language"] == domain_classifier.ANY_LANGUAGE:
+            is_ours = np.ones(len(text), np.bool_)
         place = np.cumsum(is_ours) - 1
         scored = _SCORERS[card["kind"]](text.filter(pa.array(is_ours)), path, digest)
         for name, values in scored.items():
@@ -66,11 +70,18 @@ def _by_perplexity(text: pa.Array, path: str, digest: str) -> dict[str, pa.Array
     return {name: found.field(name) for name in _COLUMNS[perplexity.KIND]}
 
 
+def _by_domains(text: pa.Array, path: str, digest: str) -> dict[str, pa.Array]:
+    found = domain_classifier.classify(text, domain_classifier.load(path, digest))
+    return {"domain_label": found.label, "domain_score": found.score}
+
+
 _COLUMNS = {
     classifier.KIND: ("quality_score",),
     perplexity.KIND: ("perplexity", "perplexity_char", "perplexity_bin"),
+    domain_classifier.KIND: ("domain_label", "domain_score"),
 }
 _SCORERS: dict[str, Callable[[pa.Array, str, str], dict[str, pa.Array]]] = {
     classifier.KIND: _by_classifier,
     perplexity.KIND: _by_perplexity,
+    domain_classifier.KIND: _by_domains,
 }

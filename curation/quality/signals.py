@@ -265,6 +265,10 @@ SCORES = (
         "curation.quality.percentiles",
         pa.int32(),
     ),
+    Signal("code_share", "bytes beside spaces in lines of code, 0..1", "curation.remix.structure"),
+    Signal("math_share", "bytes beside spaces in formulas, 0..1", "curation.remix.structure"),
+    Signal("domain_label", f"most probable domain, by {_MODEL}", "fastText", pa.string()),
+    Signal("domain_score", "its probability, 0..1", "fastText"),
 )
 """What `annotate` measures beside SIGNALS, by models and privacy."""
 PERPLEXITY_PERCENTILE = Signal(
@@ -276,7 +280,9 @@ PERPLEXITY_PERCENTILE = Signal(
     pa.int32(),
 )
 KNOWN_SIGNALS = tuple(
-    signal.name for signal in (*SIGNALS, *SCORES, PERPLEXITY_PERCENTILE) if signal.name != "c4_cuts"
+    signal.name
+    for signal in (*SIGNALS, *SCORES, PERPLEXITY_PERCENTILE)
+    if signal.name not in ("c4_cuts", "domain_label")
 )
 """What a rule may bound."""
 
