@@ -363,6 +363,119 @@ def train_perplexity(context: typer.Context) -> None:
     train_models.show(train_models.train_perplexity(context.args))
 
 
+@app.command("train-domains", add_help_option=False, context_settings=_PASSED_ON)
+def train_domains(context: typer.Context) -> None:
+    """Train a fastText domain classifier; --help lists the options.
+
+    Example: curation train-domains --label code=code.jsonl --label maths=maths.jsonl
+    --to domains.json
+    """
+    from curation.engine import train_models
+
+    train_models.show(train_models.train_domains(context.args))
+
+
+@app.command("recall", add_help_option=False, context_settings=_PASSED_ON)
+def recall(context: typer.Context) -> None:
+    """Find all pages of a domain from a few (DeepSeekMath's loop); --help lists the options.
+
+    Example: curation recall --seed maths.jsonl --lake out/demo/lake --label maths --to out/maths
+    """
+    from curation.engine import recall_domain
+
+    options = recall_domain.parser().parse_args(context.args)
+    rounds = recall_domain.recall_domain(context.args)
+    recall_domain.show(options.to, options.label, rounds)
+
+
+@app.command()
+def inspect(
+    shards: Annotated[Path, typer.Argument(help="The folder of a release.")],
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows to show.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which rows.")] = 0,
+    split: Annotated[str, typer.Option("--split", help="train or validation.")] = "train",
+    lake: Annotated[
+        Path | None, typer.Option("--lake", help="The lake, where it was moved.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show pieces whole.")] = False,
+) -> None:
+    """Decode rows of a release and show where each piece of them came from.
+
+    Example: curation inspect out/demo/shards/demo --sample 2
+    """
+    from curation.engine.inspect_shards import EXCERPT_CHARS, inspect_rows
+    from curation.tokens.reader import open_shards
+    from curation.tokens.shards import SPLITS
+
+    if split not in SPLITS:
+        raise InputInvalid(f"--split {split}: there are {', '.join(SPLITS)}")
+    dataset = open_shards(shards, split)
+    folder = shards if shards.is_dir() else shards.parent
+    manifest = dataset.manifest
+    console.print(
+        f"release {escape(manifest.name)}, {split}: {len(dataset):,} rows of "
+        f"{manifest.sequence_length:,}, {manifest.packing}, fingerprint {manifest.fingerprint}",
+        soft_wrap=True,
+    )
+    for each in inspect_rows(dataset, folder, sample, seed, lake):
+        console.print(f"\n[bold]row {each.row}[/]: {each.num_tokens:,} tokens")
+        for piece in each.pieces:
+            console.print(
+                f"[cyan]{piece.start:>6}[/] {piece.num_tokens:,} tokens from token "
+                f"{piece.offset:,} of document {piece.doc_id}\n"
+                f"       {escape(piece.url)}\n"
+                f"       {escape(piece.dump)}, {escape(piece.archive)}, record {piece.record}",
+                soft_wrap=True,
+            )
+            text = piece.text
+            if not full and len(text) > EXCERPT_CHARS:
+                half = EXCERPT_CHARS // 2
+                text = f"{text[:half]} [...] {text[-half:]}"
+            console.print(escape(text), style="dim", soft_wrap=True)
+
+
+@app.command()
+def memmap(
+    shards: Annotated[Path, typer.Argument(help="The folder of a release, or its URL.")],
+    to: Annotated[Path, typer.Option("--to", help="Prefix of the .bin and the .idx file.")],
+    split: Annotated[str, typer.Option("--split", help="train or validation.")] = "train",
+) -> None:
+    """Write a release as one array of ids and an index, which Megatron-LM reads too.
+
+    Example: curation memmap out/demo/shards/demo --to out/demo/demo
+    """
+    from curation.tokens.memmap import export_memmap
+    from curation.tokens.reader import open_shards
+    from curation.tokens.shards import SPLITS
+
+    if split not in SPLITS:
+        raise InputInvalid(f"--split {split}: there are {', '.join(SPLITS)}")
+    for path in export_memmap(open_shards(shards, split), to):
+        console.print(f"{escape(str(path))}: {path.stat().st_size:,} bytes", soft_wrap=True)
+
+
+@app.command()
+def export(
+    lake: LakePath,
+    to: Annotated[Path, typer.Option("--to", help="A new folder.")],
+    format: Annotated[str, typer.Option("--format", help="parquet or jsonl.")] = "parquet",
+    release: Annotated[
+        str, typer.Option("--release", help="Say how often this release takes each document.")
+    ] = "",
+) -> None:
+    """Write the kept documents of a lake with their labels and scores, and a dataset card.
+
+    Example: curation export out/demo/lake --to out/demo/text --format parquet
+    """
+    from curation.engine.export import export as write
+
+    totals = write(Lake(lake), to, format, release)
+    console.print(
+        f"{totals['documents']:,} documents, {totals['bytes']:,} bytes of text: {escape(str(to))}",
+        soft_wrap=True,
+    )
+
+
 @app.command()
 def gc(lake: LakePath) -> None:
     """Remove the files that no run record lists: what dead runs left.
@@ -480,24 +593,44 @@ def _make_releases(
 
 def _print_release(config: "Config", manifest: "Manifest") -> None:
     table = Table(title=f"release {manifest.name}", title_justify="left")
-    for column in ("domain", "in the lake", "target", "realised", "tokens", "epochs"):
+    for column in ("domain", "available", "target", "realised", "tokens", "epochs"):
         table.add_column(column, justify="left" if column == "domain" else "right")
     for domain, row in manifest.mixture.items():
         table.add_row(
             escape(domain),
-            f"{row['available_tokens']:,}",  # with an end of text for every document
+            f"{row['available_tokens']:,}",  # by weight, an end of text for every document
             f"{row['share']:.1%}",
             f"{row['tokens'] / max(manifest.tokens, 1):.1%}",
             f"{row['tokens']:,}",
             f"{row['epochs']:.2f}",
         )
     console.print(table)
+    account = Table(title="where every token went", title_justify="left")
+    for column in ("tokens", "what"):
+        account.add_column(column, justify="right" if column == "tokens" else "left")
+    for name, what in _ACCOUNT.items():
+        if manifest.account.get(name):
+            account.add_row(f"{manifest.account[name]:,}", what)
+    console.print(account)
     folder = Path(config.shards) / manifest.name
     console.print(
-        f"{manifest.tokens:,} tokens in {len(manifest.files)} shards: {escape(str(folder))}\n"
-        f"fingerprint {manifest.fingerprint}",
+        f"{manifest.tokens:,} tokens in {manifest.num_shards} shards of rows of "
+        f"{manifest.sequence_length:,}, {manifest.padding:,} padded, {manifest.cuts:,} cuts: "
+        f"{escape(str(folder))}\nfingerprint {manifest.fingerprint}",
         soft_wrap=True,
     )
+
+
+_ACCOUNT = {
+    "in_lake": "in the lake",
+    "repeated": "+ repeated",
+    "train": "= to train on",
+    "validation": "+ validation",
+    "held_out": "+ held out: hosts of the validation set",
+    "truncated": "+ cut off where a budget ends",
+    "not_taken": "+ not taken",
+    "without_share": "+ in domains without a share",
+}
 
 
 def _write_report(config: "Config", lake: Lake, force: bool = False) -> None:

@@ -82,6 +82,35 @@ def train_perplexity(arguments: Sequence[str] | None = None) -> None:
     _guarded(lambda: train_models.show(train_models.train_perplexity(arguments)))
 
 
+def export(arguments: Sequence[str] | None = None) -> None:
+    """Write the kept documents of a lake."""
+    from curation.engine.export import FORMATS
+    from curation.engine.export import export as write
+    from curation.engine.lake import Lake
+
+    parser = argparse.ArgumentParser(description="Write the kept documents of a lake.")
+    parser.add_argument("lake", type=Path, help="the folder of a lake")
+    parser.add_argument("--to", type=Path, required=True, help="a new folder")
+    parser.add_argument("--format", default=FORMATS[0], help=" or ".join(FORMATS))
+    parser.add_argument("--release", default="", help="say how often this release takes each")
+    options = parser.parse_args(arguments)
+    _guarded(lambda: write(Lake(options.lake), options.to, options.format, options.release))
+
+
+def train_domains(arguments: Sequence[str] | None = None) -> None:
+    """Train a domain classifier; needs no Spark."""
+    from curation.engine import train_models
+
+    _guarded(lambda: train_models.show(train_models.train_domains(arguments)))
+
+
+def recall_domain(arguments: Sequence[str] | None = None) -> None:
+    """Find all pages of a domain from a few."""
+    from curation.engine import recall_domain as engine
+
+    _guarded(lambda: engine.recall_domain(arguments))
+
+
 class Lines:
     """A Reporter that prints one line a commit."""
 

@@ -1,6 +1,6 @@
 """Train the models that `annotate` scores with; the command line of jobs/train_*.py and `curation`.
 
-Both print the card that they write, as JSON on one line.
+All print the card that they write, as JSON on one line.
 """
 
 import argparse
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from curation.engine.training_texts import read_texts
+from curation.errors import ConfigError
 from curation.quality import classifier, perplexity
+from curation.remix import domain_classifier
 
 QUALITY_HELP = "Train a fastText classifier that tells wanted texts from others."
 PERPLEXITY_HELP = "Train a KenLM language model."
+DOMAINS_HELP = "Train a fastText classifier that names the domain of a text."
 SOURCE_HELP = "a file, glob, or lake:FOLDER?QUERY; repeatable (curation.engine.training_texts)"
 
 
@@ -47,7 +50,7 @@ def quality_parser() -> argparse.ArgumentParser:
         ("bucket", "slots for runs of words; memory is (words + slots) x dim x 4 bytes"),
         ("seed", "seed of fastText"),
     ):
-        _add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+        add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
     return parser
 
 
@@ -69,7 +72,7 @@ def perplexity_parser() -> argparse.ArgumentParser:
         ("quantize-bits", "bits of a probability; 0 keeps floats"),
         ("held-out", "share of the texts that only measure"),
     ):
-        _add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+        add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
     parser.add_argument(
         "--prune",
         type=int,
@@ -79,6 +82,60 @@ def perplexity_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--memory", default=defaults.memory, help="of lmplz: 20%%, 4G")
     return parser
+
+
+def domains_parser() -> argparse.ArgumentParser:
+    """Return the options of training a domain classifier."""
+    defaults = domain_classifier.Training()
+    parser = argparse.ArgumentParser(
+        prog="train-domains",
+        description=DOMAINS_HELP,
+        epilog="Example: curation train-domains --label code=code.jsonl --label maths=maths.jsonl "
+        "--label prose=lake:out/demo/lake?domain=web --to domains.json",
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        required=True,
+        metavar="LABEL=SOURCE",
+        help=f"texts of a label, which may have several sources: {SOURCE_HELP}",
+    )
+    parser.add_argument("--language", default="*", help="of the texts: en, zh, ...; default any")
+    parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
+    for name, help in (
+        ("held-out", "share of the texts that only measure"),
+        ("dim", "numbers of a word's vector"),
+        ("lr", "learning rate"),
+        ("epoch", "passes over the texts"),
+        ("min-count", "occurrences of a word that is a feature"),
+        ("min-chars", "characters of the shortest part of a word that is a feature; 0: none"),
+        ("max-chars", "characters of the longest part of a word that is a feature; 0: none"),
+        ("bucket", "slots for parts of words"),
+        ("seed", "seed of fastText"),
+    ):
+        add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+    return parser
+
+
+def train_domains(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train a domain classifier; see `domain_classifier.train`."""
+    options = domains_parser().parse_args(arguments)
+    sources: dict[str, list[str]] = {}
+    for given in options.label:
+        label, equals, source = given.partition("=")
+        if not equals or not source:
+            raise ConfigError(
+                f"--label {given!r} is not LABEL=SOURCE; write --label code=code.jsonl"
+            )
+        sources.setdefault(label, []).append(source)
+    names = domain_classifier.Training.__dataclass_fields__
+    return domain_classifier.train(
+        {label: read_texts(own) for label, own in sources.items()},
+        options.to,
+        language=options.language,
+        training=domain_classifier.Training(**{name: getattr(options, name) for name in names}),
+        sources=sources,
+    )
 
 
 def train_quality(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -124,9 +181,8 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
 
 
-def _add_number(
-    parser: argparse.ArgumentParser, name: str, default: int | float, help: str
-) -> None:
+def add_number(parser: argparse.ArgumentParser, name: str, default: int | float, help: str) -> None:
+    """Add an option that is a number, of the type of its default."""
     parser.add_argument(
         f"--{name}", type=type(default), default=default, help=f"{help}; default {default:g}"
     )
