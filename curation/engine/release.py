@@ -184,7 +184,6 @@ def _make(
         shutil.copyfile(models.resolve(config.encode.tokenizer), unfinished / shards.TOKENIZER_NAME)
         taken = partial(_taken, entries=tuple(outcome.files), lake=str(lake.path))
         files = _write_shards(tokens, taken, release, unfinished, tokenizer.eos_id)
-        multiple = release.vocab_multiple
         manifest = shards.Manifest(
             name=unit.dump,
             sequence_length=release.sequence_length,
@@ -193,7 +192,7 @@ def _make(
             seed=release.seed,
             tokenizer_sha256=models.sha256(config.encode.tokenizer),
             vocab_size=tokenizer.vocab_size,
-            model_vocab_size=-(-tokenizer.vocab_size // multiple) * multiple,
+            model_vocab_size=tokenizers.padded(tokenizer.vocab_size, release.vocab_multiple),
             eos_id=tokenizer.eos_id,
             files=tuple(files),
             mixture={

@@ -54,18 +54,33 @@ def release(arguments: Sequence[str] | None = None) -> None:
 
 def train_tokenizer(arguments: Sequence[str] | None = None) -> None:
     """Train a tokenizer; needs no Spark."""
-    from curation.engine.train_tokenizer import train
+    from curation.engine.train_tokenizer import Sample, named_paths, train
 
     parser = _parser("Train a byte-level BPE on the kept text of some dumps.")
     parser.add_argument("--dump", action="append", default=[], help="only this dump; repeatable")
     parser.add_argument("--to", type=Path, required=True, help="the tokenizer.json to write")
     parser.add_argument("--vocabulary", type=int, default=8192, help="tokens")
-    options = parser.parse_args(arguments)
-    _guarded(
-        lambda: sys.stdout.write(
-            json.dumps(train(_config(options), options.dump, options.to, options.vocabulary)) + "\n"
-        )
+    parser.add_argument("--sample-bytes", type=int, default=0, help="to train on; 0: all")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="above 1, small domains have more"
     )
+    parser.add_argument(
+        "--compare", action="append", default=[], help="NAME=tokenizer.json; repeatable"
+    )
+    options = parser.parse_args(arguments)
+
+    def act() -> None:
+        card = train(
+            _config(options),
+            options.dump,
+            options.to,
+            options.vocabulary,
+            sample=Sample(options.sample_bytes, options.temperature),
+            compare=named_paths(options.compare),
+        )
+        sys.stdout.write(json.dumps(card, ensure_ascii=False) + "\n")
+
+    _guarded(act)
 
 
 def train_quality(arguments: Sequence[str] | None = None) -> None:

@@ -30,7 +30,16 @@ Int64Array = npt.NDArray[np.int64]
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 END_OF_TEXT = "<|end_of_text|>"
-SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT)
+# Fifteen, as DeepSeek LLM has: filling in the middle (Bavarian et al. 2022), conversations, spare.
+SPECIAL_TOKENS = (
+    BEGIN_OF_TEXT,
+    END_OF_TEXT,
+    "<|pad|>",
+    *("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"),
+    *("<|system|>", "<|user|>", "<|assistant|>", "<|end_of_turn|>"),
+    *(f"<|reserved_{i}|>" for i in range(5)),
+)
+VOCAB_MULTIPLE = 128
 MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 
 # A pair of tokens must be seen twice to become one: what occurs once is noise of its document.
@@ -89,11 +98,17 @@ def train(texts: Iterator[list[str]], vocab_size: int, to: str | Path) -> dict[s
         "sha256": artifacts.sha256(str(to)),
         "vocab_size": model.get_vocab_size(),
         "vocab_size_requested": vocab_size,
+        "model_vocab_size": padded(model.get_vocab_size()),
         "special_tokens": {token: model.token_to_id(token) for token in SPECIAL_TOKENS},
         "num_texts": counted.num_texts,
         "num_bytes": counted.num_bytes,
         "tokenizers_version": tokenizers.__version__,
     }
+
+
+def padded(vocab_size: int, multiple: int = VOCAB_MULTIPLE) -> int:
+    """Return the vocabulary of a model: rounded up, for whole tiles of matrices."""
+    return -(-vocab_size // multiple) * multiple
 
 
 def load(path: str | Path, sha256: str | None = None) -> Tokenizer:

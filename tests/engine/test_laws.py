@@ -1,5 +1,6 @@
 """Laws 1, 2, 3 and 5 on a cut of the demo, in Spark."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
+from curation.config import load
 from curation.dedup.lsh import signature_matrix
 from curation.dedup.minhash import MinHashSpec
 from curation.dedup.oracle import Document, LeaderSpec, oracle
@@ -21,6 +23,7 @@ from curation.engine.ledger import rejects_by_rule, why
 from curation.engine.release import make_release
 from curation.engine.run import Selection, run
 from curation.identity import origin
+from curation.remix.split import held_out
 from curation.schemas import TABLES
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.reader import open_shards
@@ -140,14 +143,79 @@ def test_rows_and_bytes_sum_at_every_stage(undisturbed, cut: Path) -> None:
     assert all(every[stage] for stage in ("lines", "annotate", "decontaminate")), every
     mixture = lake.table("mixture").to_table()
     assert mixture.num_rows == lake.table("tokens").count_rows()
-    with_end = pc.add(mixture["num_tokens"], 1)  # every copy ends with the end-of-text token
-    assert manifest.tokens == (
-        pc.sum(pc.multiply(mixture["copies"], with_end)).as_py()
-        + pc.sum(mixture["partial_tokens"]).as_py()
+    # every copy ends with the end-of-text token
+    taken = pc.add(
+        pc.multiply(mixture["copies"], pc.add(mixture["num_tokens"], 1)), mixture["partial_tokens"]
     )
-    shards = open_shards(Path(config.shards) / "demo")
-    shards.verify()
-    assert manifest.tokens == sum(row["num_tokens"] for row in shards.iterate())
+    for split in ("train", "validation"):
+        shards = open_shards(Path(config.shards) / "demo", split)
+        shards.verify()
+        num_tokens = sum(row["num_tokens"] for row in shards.iterate())
+        assert num_tokens > 0
+        assert num_tokens == pc.sum(taken.filter(pc.equal(mixture["split"], split))).as_py()
+        assert num_tokens == manifest.account[split]
+    account = manifest.account
+    assert account["in_lake"] == pc.sum(mixture["num_tokens"]).as_py() + mixture.num_rows
+    assert account["in_lake"] + account["repeated"] == sum(
+        account[name]
+        for name in (
+            *("train", "validation", "held_out"),
+            *("truncated", "not_taken", "without_share"),
+        )
+    )
+
+
+def test_no_validation_document_is_near_one_to_train_on(undisturbed) -> None:
+    """By comparing every signature with every other, and every host with every other."""
+    config, lake, _ = undisturbed(4)
+    mixture = lake.table("mixture").to_table(["doc_id", "split"])
+    split_of = dict(zip(*mixture.to_pydict().values(), strict=True))
+    assert Counter(split_of.values()).keys() == {"train", "validation", "held_out"}
+    hosts = lake.table("documents").to_table(["doc_id", "host"]).to_pydict()
+    host_of = dict(zip(*hosts.values(), strict=True))
+    by_split = {split: {host_of[d] for d in split_of if split_of[d] == split} for split in
+                ("train", "validation", "held_out")}  # fmt: skip
+    assert by_split["validation"] == by_split["held_out"] == {"www.postgresql.org"}
+    assert not by_split["train"] & by_split["validation"]
+    rows = lake.table("signatures").to_table(["doc_id", "signature"]).to_pylist()
+    signature = {row["doc_id"]: np.frombuffer(row["signature"], "<u4") for row in rows}
+    for doc_id, split in split_of.items():
+        if split == "validation":
+            for other, side in split_of.items():
+                if side == "train":
+                    same = (signature[doc_id] == signature[other]).mean()
+                    assert same < config.dedup.threshold
+
+
+def test_a_held_out_document_near_one_to_train_on_is_in_neither(spark, tmp_path) -> None:
+    """The same page, but for a word, on two hosts that dedup does not compare: in two dumps."""
+    words = np.array([f"word{i}" for i in range(2000)])
+    dumps = []
+    for number, host in enumerate(("a.example", "b.example")):
+        rows = []
+        for page in range(60):
+            own = np.random.default_rng(page if page < 20 else 1000 * number + page)
+            text = " ".join(own.choice(words, 120)) + (" changed" if number else " as it was")
+            rows.append({"url": f"https://{host}/{page}", "text": f"the {text} and more of it."})
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        dumps.append(f'[[dumps]]\nname = "D{number}"\ninputs = ["{path}"]\nformat = "jsonl"\n')
+    tokenizer = Path(__file__).parents[2] / "jobs" / "conf" / "demo-tokenizer.json"
+    toml = tmp_path / "c.toml"
+    toml.write_text(
+        f'lake = "lake"\nshards = "shards"\n{"".join(dumps)}[ingest]\nlanguages = []\n'
+        'min_language_score = 0.0\n[dedup]\nscope = "dump"\n[filter]\nprofiles = []\n'
+        f'cut_lines = false\n[encode]\ntokenizer = "{tokenizer}"\n'
+        "[release.r]\nshares = { web = 1.0 }\nvalidation_share = 0.5\nsequence_length = 64\n"
+    )
+    # a seed that holds out one of the two hosts
+    hosts = pa.array(["a.example", "b.example"])
+    seed = next(s for s in range(50) if held_out(hosts, np.arange(2), 0.5, s).sum() == 1)
+    config = load(toml, [f"release.r.seed={seed}"])
+    lake = run(config)
+    make_release(config, "r")
+    splits = Counter(lake.table("mixture").to_table(["split"])["split"].to_pylist())
+    assert splits == {"train": 60, "validation": 40, "held_out": 20}
 
 
 def num_responses(cut: Path, dump: str) -> int:
