@@ -30,7 +30,8 @@ from curation.remix.domain_classifier import Training
 OTHER = "other"
 SCORES_SCHEMA = pa.schema([("doc_id", pa.int64()), ("host", pa.string()), ("score", pa.float64())])
 SCORE_BINS = 1 << 16
-MIN_OTHERS = 200  # texts of other pages, however small the seed
+MIN_OTHERS = 200  # texts of other pages, however small the seed, but at most
+OTHERS_SHARE = 1 / 3  # of them: among those are pages of the domain, which are to be found
 
 # Parts of words carry a domain from one site to the next: "ring", "subring", "ringList".
 TRAINING = Training(lr=0.5, epoch=25, dim=64, min_chars=4, max_chars=6)
@@ -113,9 +114,11 @@ def recall(
         num_joined = sum(num_pages for _, num_pages in hosts.values())
         found = [*seeds, *corpus.lines(names, True, settings.max_texts / max(num_joined, 1))]
         found = found[: settings.max_texts]
-        wanted = min(settings.max_texts, max(len(found), MIN_OTHERS))
         num_others = max(corpus.num_pages - num_joined, 1)
+        wanted = min(settings.max_texts, max(len(found), MIN_OTHERS), OTHERS_SHARE * num_others)
         others = list(corpus.lines(names, False, wanted / num_others))
+        if rounds and len(others) < domain_classifier.MIN_TEXTS:
+            break  # nearly all hosts have joined: there is nothing to tell the label from
         domain_classifier.train_lines({label: found, OTHER: others}, card, training=training)
         scores = to / "scores"
         for file in scores.glob("*.parquet"):
