@@ -613,6 +613,8 @@ def _make_releases(
 
 
 def _print_release(config: "Config", manifest: "Manifest") -> None:
+    from curation.tokens.shards import ACCOUNT_WORDS
+
     table = Table(title=f"release {manifest.name}", title_justify="left")
     for column in ("domain", "available", "target", "realised", "tokens", "epochs"):
         table.add_column(column, justify="left" if column == "domain" else "right")
@@ -629,7 +631,7 @@ def _print_release(config: "Config", manifest: "Manifest") -> None:
     account = Table(title="where every token went", title_justify="left")
     for column in ("tokens", "what"):
         account.add_column(column, justify="right" if column == "tokens" else "left")
-    for name, what in _ACCOUNT.items():
+    for name, what in ACCOUNT_WORDS.items():
         if manifest.account.get(name):
             account.add_row(f"{manifest.account[name]:,}", what)
     console.print(account)
@@ -640,18 +642,6 @@ def _print_release(config: "Config", manifest: "Manifest") -> None:
         f"{escape(str(folder))}\nfingerprint {manifest.fingerprint}",
         soft_wrap=True,
     )
-
-
-_ACCOUNT = {
-    "in_lake": "in the lake",
-    "repeated": "+ repeated",
-    "train": "= to train on",
-    "validation": "+ validation",
-    "held_out": "+ held out: hosts of the validation set",
-    "truncated": "+ cut off where a budget ends",
-    "not_taken": "+ not taken",
-    "without_share": "+ in domains without a share",
-}
 
 
 def _write_report(config: "Config", lake: Lake, force: bool = False) -> None:

@@ -208,6 +208,17 @@ def test_wrong_use_is_named_and_exits_with_2(
         (["gc", "none"], "there is no lake at none"),
         (["report", "c.toml"], "there is no lake at "),
         (["train-tokenizer", "c.toml", "--to", "t.json"], "there is no lake at "),
+        (["train-tokenizer", "c.toml", "--to", "t.json", "--compare", "x"], "not NAME=PATH"),
+        (["inspect", "none"], "no release at none; make one with"),
+        (["inspect", "none", "--split", "test"], "--split test: there are train, validation"),
+        (["memmap", "none", "--to", "x", "--split", "test"], "--split test: there are"),
+        (["memmap", "none", "--to", "x"], "no release at none"),
+        (["export", "none", "--to", "x"], "there is no lake at none"),
+        (["train-domains", "--label", "x", "--to", "d.json"], "--label 'x' is not LABEL=SOURCE"),
+        (
+            ["recall", "--seed", "s.txt", "--lake", "none", "--label", "m", "--to", "x"],
+            "there is no lake at none",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

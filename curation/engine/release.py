@@ -80,15 +80,7 @@ ENTRY = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-ACCOUNT = (
-    "repeated",
-    "train",
-    "validation",
-    "held_out",
-    "truncated",
-    "not_taken",
-    "without_share",
-)
+ACCOUNT = tuple(name for name in shards.ACCOUNT_WORDS if name != "in_lake")
 TAKEN = ("doc_id", "split", "copies", "partial_tokens")  # of mixture, what shards follow from
 Cuts = Mapping[str, tuple[int, mixture.Cut]]  # component -> whole copies, where the rest ends
 Taken = Callable[[int, int], pa.Table]  # by the first and the last doc_id

@@ -43,7 +43,7 @@ from curation.engine.pictures import (
 from curation.engine.report_dedup import dedup_section, size_name
 from curation.engine.report_quality import quality_section
 from curation.engine.stages import STAGES
-from curation.tokens.shards import MANIFEST_NAME, read_manifest
+from curation.tokens.shards import ACCOUNT_WORDS, MANIFEST_NAME, read_manifest
 
 MAX_DOCUMENTS = 5000  # of a lake whose documents are all compared
 MAX_EXAMPLE_REJECTS = 10_000  # rows of each stage among which a rule finds its example
@@ -322,7 +322,14 @@ def _releases(config: Config) -> list[Mapping[str, Any]]:
             drawn = picture(
                 f"Mixture of the release {name}", 1.6 * len(domains), _draw_mixture(domains)
             )
-            releases.append({"manifest": manifest, "domains": domains, "picture": drawn})
+            account = [
+                (what, manifest.account[key])
+                for key, what in ACCOUNT_WORDS.items()
+                if manifest.account.get(key)
+            ]
+            releases.append(
+                {"manifest": manifest, "domains": domains, "picture": drawn, "account": account}
+            )
     return releases
 
 

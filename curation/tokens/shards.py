@@ -30,6 +30,18 @@ TOKENIZER_NAME = "tokenizer.json"
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
 
+# Where the tokens of a lake go: the first two are the sum of the others.
+ACCOUNT_WORDS = {
+    "in_lake": "in the lake",
+    "repeated": "+ repeated",
+    "train": "= to train on",
+    "validation": "+ validation",
+    "held_out": "+ held out: hosts of the validation set",
+    "truncated": "+ cut off where a budget ends",
+    "not_taken": "+ not taken",
+    "without_share": "+ in domains without a share",
+}
+
 # Everything that decides a byte of a shard, beside the version of pyarrow. Token ids have no
 # order: of plain, dictionary, split-byte and delta pages, zstd makes plain ones the smallest, and
 # level 3 a tenth smaller than level 1 at the same speed of reading (shards_size in tests/bench).

@@ -31,6 +31,7 @@ import dedup
 import pyarrow as pa
 import pyarrow.parquet as pq
 import quality
+import releases
 import trafilatura
 from resiliparse.extract.html2text import extract_plain_text
 from warcio.archiveiterator import ArchiveIterator
@@ -313,6 +314,19 @@ def tokenize_deepseek_vs_hf_zh() -> Measurement:
     return tokenized(DEEPSEEK_TOKENIZER, CHINESE[0])
 
 
+def shards_read() -> Measurement:
+    folder, num_tokens = releases.release()
+    releases.memmap_of_shards()
+    size = sum(path.stat().st_size for path in folder.glob("*.parquet"))
+    return Measurement(
+        releases.read_shards,
+        releases.read_memmap,
+        "tokens/s/core",
+        num_tokens,
+        f"a memmap of int32 ({4 * num_tokens / size:.1f} times the bytes), rows copied",
+    )
+
+
 def warc_read_vs_warcio() -> Measurement:
     def peer() -> None:
         for path in files:
@@ -472,6 +486,7 @@ MEASUREMENTS = {
         tokenize_vs_hf_zh,
         tokenize_deepseek_vs_hf,
         tokenize_deepseek_vs_hf_zh,
+        shards_read,
         signals_vs_datatrove,
         signals_vs_datatrove_zh,
         text_to_decision_vs_datatrove,
@@ -494,6 +509,10 @@ EXPERIMENTS = {
         dedup.dedup_vs_datatrove,
         quality.contamination_docs_per_second,
         quality.filter_dry_run_seconds,
+        releases.shards_size,
+        releases.packing_padding,
+        releases.compression_vs_gpt2,
+        releases.structure_bytes,
     )
 }
 NAMES = [*MEASUREMENTS, *EXPERIMENTS]

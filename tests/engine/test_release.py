@@ -16,6 +16,7 @@ import pyspark
 import pytest
 from standalone_cluster import standalone
 
+from curation import cli
 from curation.config import ReleaseConfig
 from curation.engine.inspect_shards import inspect_rows
 from curation.engine.ledger import why
@@ -122,13 +123,13 @@ def test_weights_say_how_often_a_document_comes(made) -> None:
 
 
 def test_what_is_lacking_is_an_error_or_goes_elsewhere(made) -> None:
-    settings = {"shares": {"web": 0.5, "chinese": 0.5}, "max_epochs": 1.0, "num_tokens": 30_000}
+    settings = {"shares": {"web": 0.5, "chinese": 0.5}, "max_epochs": 1.0, "num_tokens": 12_000}
     with pytest.raises(MixtureInfeasible, match=r"lacks \d+ tokens.*shortage"):
         made(**settings)
     manifest, _ = made(**settings, shortage="redistribute")
     parts = sorted(manifest.mixture.values(), key=lambda part: part["available_tokens"])
-    assert parts[0]["tokens"] == parts[0]["available_tokens"] < 15_000
-    assert manifest.tokens == 30_000
+    assert parts[0]["tokens"] == parts[0]["available_tokens"] < 6_000
+    assert manifest.tokens == 12_000
 
 
 @pytest.mark.parametrize(
@@ -168,6 +169,8 @@ def test_inspected_pieces_are_pieces_of_their_documents(undisturbed, split: str)
     folder = Path(config.shards) / "demo"
     tokens = lake.table("tokens").to_table(["doc_id", "input_ids"]).to_pylist()
     ids_of = {row["doc_id"]: row["input_ids"] for row in tokens}
+    mixture = lake.table("mixture").to_table(["doc_id", "partial_tokens"]).to_pylist()
+    partial_of = {row["doc_id"]: row["partial_tokens"] for row in mixture}
     tokenizer = tokenizers.load(config.encode.tokenizer)
     documents = lake.table("documents").to_table(["doc_id", "url"]).to_pylist()
     urls = {row["doc_id"]: row["url"] for row in documents}
@@ -176,10 +179,11 @@ def test_inspected_pieces_are_pieces_of_their_documents(undisturbed, split: str)
     for sample in samples:
         assert sum(piece.num_tokens for piece in sample.pieces) == sample.num_tokens
         for piece, after in pairwise([*sample.pieces, None]):
-            whole = [*ids_of[piece.doc_id], manifest.eos_id]
-            part = whole[piece.offset : piece.offset + piece.num_tokens]
-            text = tokenizers.decode(pa.array([part], pa.list_(pa.int32())), tokenizer)[0].as_py()
-            assert piece.text == text
+            ids, end = ids_of[piece.doc_id], manifest.eos_id
+            copies = [[*ids, end], [*ids[: partial_of[piece.doc_id] - 1], end]]
+            parts = [copy[piece.offset : piece.offset + piece.num_tokens] for copy in copies]
+            texts = tokenizers.decode(pa.array(parts, pa.list_(pa.int32())), tokenizer)
+            assert piece.text in texts.to_pylist()
             assert after is None or after.start == piece.start + piece.num_tokens
             assert piece.url == urls[piece.doc_id]
             (history,) = why(lake, str(piece.doc_id))
@@ -256,3 +260,19 @@ def test_a_large_vocabulary_takes_four_bytes(undisturbed, tmp_path: Path) -> Non
     target, _ = export_memmap(dataset, tmp_path / "large")
     assert target.stat().st_size == 4 * sum(row["num_tokens"] for row in dataset.iterate())
     assert read_indexed_dataset(tmp_path / "large")[0].dtype == np.int32
+
+
+# ---- the commands ------------------------------------------------------------------------------
+
+
+def test_the_commands_say_what_they_found_and_wrote(undisturbed, tmp_path: Path, capsys) -> None:
+    config, _, manifest = undisturbed(4)
+    folder = str(Path(config.shards) / "demo")
+    cli.app(["inspect", folder, "--sample", "2", "--split", "validation"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert manifest.fingerprint in said
+    assert said.count("\nrow ") == 2
+    assert "https://www.postgresql.org/docs/" in said
+    cli.app(["memmap", folder, "--to", str(tmp_path / "demo")], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert f"{(tmp_path / 'demo.bin').stat().st_size:,} bytes" in said
