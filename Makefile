@@ -52,6 +52,8 @@ bench-setup: $(BENCH)/.installed ## make .venv-bench with datatrove, which `make
 
 bench-corpus: $(INSTALLED_BENCH) ## build dated dumps of manuals for benchmarks: LANGUAGES="en-us zh-cn" SUITES="sid"
 	$(BIN)/python tests/bench/corpus.py $(if $(SUITES),--suites $(SUITES)) $(if $(LANGUAGES),--languages $(LANGUAGES))
+	$(BIN)/python tests/bench/mix.py
+	$(BIN)/python tests/bench/other_tokenizers.py
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log

@@ -81,6 +81,16 @@ def held_out_by_package(pages: Pages, training: domain_classifier.Training) -> d
     return {"macro_f1": found["macro_f1"], "by_label": found["by_label"], "by_package": by_group}
 
 
+def held_out_by_page(pages: Pages, training: domain_classifier.Training) -> float:
+    """Return the macro F1 on unseen pages of packages that were trained on."""
+    lines: dict[str, list[str]] = {}
+    for label, line in zip(pages.labels, pages.features, strict=True):
+        lines.setdefault(label, []).append(line)
+    with tempfile.TemporaryDirectory() as folder:
+        card = domain_classifier.train_lines(lines, Path(folder, "all.json"), training=training)
+    return card["held_out"]["macro_f1"]
+
+
 def recall_from_sagemath(rows: pa.Table, training: domain_classifier.Training) -> dict:
     """Return precision and recall of the loop, seeded with pages of sagemath."""
     judging = pa.array([package.name for package in PACKAGES if package.judges])
@@ -107,8 +117,10 @@ def main() -> None:
         sys.exit("there is no bench-mix; run python tests/bench/mix.py")
     rows = pq.read_table(FOLDER / PAGES)
     default = domain_classifier.Training()
+    pages = Pages(rows)
     found = {
-        "held_out_by_package": held_out_by_package(Pages(rows), default),
+        "held_out_by_package": held_out_by_package(pages, default),
+        "held_out_by_page_macro_f1": held_out_by_page(pages, default),
         "recall": [
             recall_from_sagemath(rows, replace(recall.TRAINING, seed=seed)) for seed in (1, 2, 3)
         ],

@@ -225,3 +225,46 @@ def structure_bytes() -> dict[str, Any]:
         "peer_name": "none",
         "n": size,
     }
+
+
+def shares_realised() -> dict[str, Any]:
+    """Largest relative error of a realised share, of both corpora with small domains."""
+    from curation.config import load
+    from curation.engine.release import make_release
+    from curation.engine.run import run
+
+    folder = Path(tempfile.mkdtemp(prefix="bench-mixture-"))
+    pages = pq.read_table(mix.FOLDER / mix.PAGES).select(["url", "text"])
+    helps = corpus.read_texts("en-us", "zh-cn").select(["url", "text"])
+    pq.write_table(pages, folder / "mix.parquet")
+    pq.write_table(helps, folder / "help.parquet")
+    hosts = {"small": ("developers-reference", "maint-guide"), "maths": ("sagemath-doc", "gap-doc")}
+    domains = "".join(
+        f'[[domains]]\nname = "{name}"\nhosts = {[f"{host}.example" for host in own]}\n'
+        for name, own in hosts.items()
+    )
+    own = Path(__file__).parents[2] / "jobs" / "conf" / "demo-tokenizer.json"
+    (folder / "c.toml").write_text(
+        f'lake = "lake"\nshards = "shards"\n[[dumps]]\nname = "A"\ninputs = ["help.parquet"]\n'
+        'format = "parquet"\n[[dumps]]\nname = "B"\ninputs = ["mix.parquet"]\nformat = "parquet"\n'
+        f'[filter]\nprofiles = ["gopher"]\n{domains}[encode]\ntokenizer = "{own}"\n'
+        '[release.r]\nshares = { small = 0.002, maths = 0.048, "web/zh" = 0.45, web = 0.5 }\n'
+        "duplicate_weights = true\nvalidation_share = 0.05\nseed = 3\nnum_shards = 8\n"
+    )
+    config = load(folder / "c.toml")
+    run(config)
+    manifest = make_release(config, "r")
+    errors = {
+        name: abs(part["tokens"] / manifest.tokens / part["share"] - 1)
+        for name, part in manifest.mixture.items()
+    }
+    return {
+        "ours": max(errors.values()),
+        "peer": 0.005,
+        "ratio": None,
+        "unit": "relative error",
+        "peer_name": f"the bound; {manifest.tokens / 1e6:.1f} M tokens in {len(errors)} domains",
+        "n": manifest.tokens,
+        "mixture": dict(manifest.mixture),
+        "account": dict(manifest.account),
+    }

@@ -512,6 +512,7 @@ EXPERIMENTS = {
         releases.shards_size,
         releases.packing_padding,
         releases.compression_vs_gpt2,
+        releases.shares_realised,
         releases.structure_bytes,
     )
 }
