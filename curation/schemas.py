@@ -140,6 +140,7 @@ MIXTURE = pa.schema(
     [
         ("doc_id", pa.int64()),
         ("component", pa.string()),  # domain, or domain/lang, that has a share
+        ("stratum", pa.string()),  # domain/language
         ("split", pa.string()),  # train | validation | held_out
         ("num_tokens", pa.int32()),
         ("weight", pa.int32()),  # documents it counts for

@@ -41,7 +41,7 @@ from curation.engine import session as spark
 from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
 from curation.engine.run import Reporter, Silence, release_unit
 from curation.engine.stages import Unit, digest, plan
-from curation.engine.tasks import Context, Outcome, read_range, sorted_runs
+from curation.engine.tasks import Context, Outcome, read_range, sorted_runs, sum_by
 from curation.errors import (
     ConfigError,
     ConservationError,
@@ -61,6 +61,7 @@ MARKED = pa.schema(
     [
         ("doc_id", pa.int64()),
         ("component", pa.string()),
+        ("stratum", pa.string()),  # domain/language
         ("num_tokens", pa.int64()),  # with the end of text
         ("weight", pa.int32()),
         ("num_duplicates", pa.int64()),
@@ -196,6 +197,10 @@ def _make(
                 }
                 for component, budget in budgets.items()
             },
+            strata={
+                stratum: {"available_tokens": available, "tokens": outcome.counts["taken"][stratum]}
+                for stratum, available in sorted(outcome.counts["available"].items())
+            },
             account=_checked_account(lake, unit.dump, account, budgets, files),
             lake=str(lake.path),
             lake_keys={**unit.inputs, "release": digest(_settings(release))},
@@ -290,12 +295,10 @@ def _marked(tokens: DataFrame, duplicates: DataFrame | None, release: ReleaseCon
 def _mark(batches: Iterator[pa.RecordBatch], release: ReleaseConfig) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         doc_ids = batch["doc_id"].to_numpy()
+        stratum = pc.binary_join_element_wise(batch["domain"], batch["lang"].fill_null("und"), "/")
+        component = stratum
         if release.shares:
             component = mixture.components(batch["domain"], batch["lang"], list(release.shares))
-        else:
-            component = pc.binary_join_element_wise(
-                batch["domain"], batch["lang"].fill_null("und"), "/"
-            )
         is_held = split.held_out(batch["host"], doc_ids, release.validation_share, release.seed)
         is_held &= np.asarray(component.is_valid())
         num_duplicates = batch["num_duplicates"].fill_null(0)
@@ -311,6 +314,7 @@ def _mark(batches: Iterator[pa.RecordBatch], release: ReleaseConfig) -> Iterator
             [
                 batch["doc_id"],
                 pc.if_else(pa.array(is_held), mixture.HELD_OUT, component),
+                stratum,
                 pc.add(batch["num_tokens"].cast(pa.int64()), 1),
                 pa.array(np.where(is_held, np.int32(1), weight)),
                 num_duplicates,
@@ -508,6 +512,9 @@ def _mixture_rows(
         is_near = is_held & np.isin(doc_ids, near)
         whole[is_near], partial_tokens[is_near] = 0, 0
         _count(outcome, size, whole, partial_tokens, is_held)
+        taken = np.where(is_held, 0, whole * size + partial_tokens)
+        for what, values in (("available", np.where(is_held, 0, size)), ("taken", taken)):
+            outcome.count(what, sum_by(batch["stratum"], pa.array(values)))
         is_taken = (whole > 0) | (partial_tokens > 0)
         splits = np.where(is_held, np.where(is_taken, "validation", "held_out"), "train")
         writer.write(
@@ -515,6 +522,7 @@ def _mixture_rows(
                 {
                     "doc_id": batch["doc_id"],
                     "component": component,
+                    "stratum": batch["stratum"],
                     "split": pa.array(splits, pa.string()),
                     "num_tokens": pa.array((size - 1).astype(np.int32)),
                     "weight": batch["weight"],

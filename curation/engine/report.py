@@ -315,35 +315,62 @@ def _releases(config: Config) -> list[Mapping[str, Any]]:
         folder = Path(config.shards) / name
         if (folder / MANIFEST_NAME).exists():
             manifest = read_manifest(folder)
+            whole = max(sum(part["available_tokens"] for part in manifest.mixture.values()), 1)
             domains = [
-                (domain, part, part["tokens"] / max(manifest.tokens, 1))
+                (
+                    domain,
+                    part,
+                    part["tokens"] / max(manifest.tokens, 1),
+                    part["available_tokens"] / whole,
+                )
                 for domain, part in manifest.mixture.items()
             ]
             drawn = picture(
-                f"Mixture of the release {name}", 1.6 * len(domains), _draw_mixture(domains)
+                f"Mixture of the release {name}", 1.9 * len(domains), _draw_mixture(domains)
             )
+            strata = [
+                (
+                    stratum,
+                    part,
+                    part["tokens"] / max(manifest.tokens, 1),
+                    part["tokens"] / max(part["available_tokens"], 1),
+                )
+                for stratum, part in manifest.strata.items()
+            ]
             account = [
                 (what, manifest.account[key])
                 for key, what in ACCOUNT_WORDS.items()
                 if manifest.account.get(key)
             ]
             releases.append(
-                {"manifest": manifest, "domains": domains, "picture": drawn, "account": account}
+                {
+                    "manifest": manifest,
+                    "domains": domains,
+                    "picture": drawn,
+                    "strata": strata,
+                    "account": account,
+                }
             )
     return releases
 
 
-def _draw_mixture(domains: Sequence[tuple[str, Any, float]]) -> Callable[[Axes], None]:
+def _draw_mixture(
+    domains: Sequence[tuple[str, Any, float, float]],
+) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
-        target = [100 * part["share"] for _, part, _ in domains]
-        realised = [100 * share for _, _, share in domains]
-        above = [place - 0.2 for place in range(len(domains))]
-        below = [place + 0.2 for place in range(len(domains))]
-        axes.barh(above, target, 0.36, color=COLORS["muted"], label="target")
-        axes.barh(below, realised, 0.36, color=COLORS["kept"], label="realised")
-        labels = [label(domain) for domain, _, _ in domains]
-        bars(axes, labels, max(target + realised), "share of the tokens, %", room=0.05)
-        axes.figure.legend(loc="outside upper left", ncols=2)
+        shares = {
+            "available": [100 * available for *_, available in domains],
+            "target": [100 * part["share"] for _, part, *_ in domains],
+            "realised": [100 * realised for _, _, realised, _ in domains],
+        }
+        colors = {"available": "muted", "target": "dedup", "realised": "kept"}
+        for number, (name, values) in enumerate(shares.items()):
+            places = [place + 0.27 * (number - 1) for place in range(len(domains))]
+            axes.barh(places, values, 0.25, color=COLORS[colors[name]], label=name)
+        labels = [label(domain) for domain, *_ in domains]
+        most = max(max(values) for values in shares.values())
+        bars(axes, labels, most, "share of the tokens, %", room=0.05)
+        axes.figure.legend(loc="outside upper left", ncols=3)
 
     return draw
 

@@ -740,7 +740,7 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
         outcome.rows["in"] += rows.num_rows
         size = pc.sum(rows["num_bytes"]).as_py()
         outcome.num_bytes.update({"in": size, "kept": size})
-        outcome.count("tokens", _sum_by(rows["domain"], num_tokens))
+        outcome.count("tokens", sum_by(rows["domain"], num_tokens))
     writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files)
     return outcome
@@ -874,7 +874,8 @@ def value_counts(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in counts.to_pylist()}
 
 
-def _sum_by(names: pa.ChunkedArray, values: pa.Array) -> dict[str, int]:
+def sum_by(names: pa.Array | pa.ChunkedArray, values: pa.Array) -> dict[str, int]:
+    """Return the sums of values by name."""
     table = (
         pa.table({"name": names, "value": values}).group_by("name").aggregate([("value", "sum")])
     )

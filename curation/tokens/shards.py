@@ -107,8 +107,9 @@ def write_shard(
 class Manifest:
     """What a release is: its files in order, and everything they follow from.
 
-    `mixture` (share, tokens, epochs by component), `account` (where every token of the lake went)
-    and `lake_keys` (commits by stage and dump) are JSON values with string keys.
+    JSON values with string keys: `mixture` (share, tokens, epochs by component), `strata` (what was
+    available to train on and what is taken, by domain/language), `account` (where every token of
+    the lake went), `lake_keys` (commits by stage and dump).
     """
 
     name: str
@@ -122,6 +123,7 @@ class Manifest:
     eos_id: int
     files: tuple[ShardEntry, ...]
     mixture: Mapping[str, Any] = field(default_factory=dict)
+    strata: Mapping[str, Any] = field(default_factory=dict)
     account: Mapping[str, int] = field(default_factory=dict)
     lake_keys: Mapping[str, Any] = field(default_factory=dict)
     lake: str = ""  # where it was made from
@@ -184,6 +186,7 @@ class Manifest:
                 "bytes": sum(entry.bytes for entry in self.files),
             },
             "mixture": dict(self.mixture),
+            "strata": dict(self.strata),
             "account": dict(self.account),
             "lake": self.lake,
             "lake_keys": dict(self.lake_keys),

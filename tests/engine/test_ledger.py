@@ -59,6 +59,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     commit(lake, "A", "encode", (1, 1), {"tokens": {"docs": 3}}, files)
 
     share = {"doc_id": [KEPT], "component": ["docs"], "split": ["train"], "num_tokens": [3]}
+    share |= {"stratum": ["docs/en"]}
     share |= {
         "weight": [2],
         "copies": [2],

@@ -28,6 +28,7 @@ def release(tmp_path, monkeypatch):
         eos_id=EOS,
         files=files,
         mixture={"web": {"share": 1.0, "tokens": 7}},
+        strata={"web/en": {"available_tokens": 9, "tokens": 7}},
         account={"in_lake": 7},
         lake_keys={"encode": {"2023-14": "key"}},
     )

@@ -72,7 +72,7 @@ def test_manifest_is_read_back_and_its_fingerprint_covers_the_dataset(release):
     assert fingerprint == hashlib.sha256(canonical.encode()).hexdigest()
     changed = {"name": "x", "seed": 9, "eos_id": 0, "tokenizer_sha256": "", "mixture": {},
                "files": manifest.files[::-1], "num_shards": 4, "packing": "best_fit",
-               "vocab_size": 5, "model_vocab_size": 5, "account": {},
+               "vocab_size": 5, "model_vocab_size": 5, "account": {}, "strata": {},
                "sequence_length": 65}  # fmt: skip
     others = {dataclasses.replace(manifest, **{k: v}).fingerprint for k, v in changed.items()}
     assert len(others | {fingerprint}) == len(changed) + 1
