@@ -201,6 +201,20 @@ def test_cuts_are_whole_lines() -> None:
     assert cut_spans(clean, find_contamination(clean, index)).to_pylist() == [[], []]
 
 
+def test_cuts_of_slices_are_those_of_arrays_of_their_own() -> None:
+    index = compile_index([Benchmark("x", [numbered(10)])])
+    hit = f"Keep.\n{numbered(10)}\nAnd."
+    rows = [hit, None, "nothing", f"{hit}\n{hit}", "", hit]
+    for start, stop in ((0, 6), (1, 4), (3, 6), (4, 5), (2, 2)):
+        part = pa.array(["longer than the others", *rows], pa.string())[1 + start : 1 + stop]
+        own = pa.array(rows[start:stop], pa.string())
+        cuts = cut_spans(part, find_contamination(part, index))
+        assert cuts.to_pylist() == cut_spans(own, find_contamination(own, index)).to_pylist()
+        assert apply_edits(part, cuts).to_pylist() == [
+            row and row.replace(f"{numbered(10)}\n", "") for row in rows[start:stop]
+        ]
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"wa wb\xe4\xbd wc", b"\x80" * 99])
 def test_bytes_that_are_not_utf8_are_separators(data: bytes) -> None:
     index = compile_index([Benchmark("x", ["wa wb wc"])])
