@@ -156,16 +156,17 @@ def _make(
             "the lake holds no tokens: every document was rejected; see curation show"
         )
     marked = _marked(tokens, _table(session, lake, "dedup", DUPLICATES), release).persist()
-    budgets, shares, cuts = _budgets(marked, release)
-    near = _near_train(session, config, lake, marked, cuts, release)
-
     context = Context(str(lake.path), "release", unit.dump, WHOLE_DUMP, attempt, config, {})
-    rows = marked.repartitionByRange("doc_id").sortWithinPartitions("doc_id")
-    write = partial(
-        _mixture_rows, cuts=cuts, shares=shares, near=near, seed=release.seed, context=context
-    )
-    outcome = spark.outcome_of(rows, write)
-    marked.unpersist()
+    try:
+        budgets, shares, cuts = _budgets(marked, release)
+        near = _near_train(session, config, lake, marked, cuts, release)
+        rows = marked.repartitionByRange("doc_id").sortWithinPartitions("doc_id")
+        write = partial(
+            _mixture_rows, cuts=cuts, shares=shares, near=near, seed=release.seed, context=context
+        )
+        outcome = spark.outcome_of(rows, write)
+    finally:
+        marked.unpersist()
     account = dict(outcome.counts["account"])
 
     tokenizer = tokenizers.load(models.resolve(config.encode.tokenizer))
