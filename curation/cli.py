@@ -498,6 +498,56 @@ def export(
 
 
 @app.command()
+def scaling(
+    compute: Annotated[
+        float | None, typer.Option("--compute", help="Budget in FLOPs: 1e20.")
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", help="In place of --compute: GPUs.")] = 0,
+    hours: Annotated[float, typer.Option("--hours", help="Hours that they compute.")] = 24.0,
+    peak: Annotated[
+        float, typer.Option("--peak-flops", help="FLOPs a second of a GPU; H100, bf16: 989e12.")
+    ] = 989e12,
+    utilisation: Annotated[float, typer.Option("--mfu", help="Share of them that is used.")] = 0.4,
+) -> None:
+    """Show what DeepSeek LLM's scaling laws say for a compute budget, or for GPUs and hours.
+
+    Example: curation scaling --compute 1e20
+    """
+    from curation.train import scaling as laws
+
+    if (compute is None) == (gpus == 0):
+        raise InputInvalid("name one of --compute FLOPS and --gpus NUMBER")
+    if compute is None:
+        found = laws.plan(gpus, hours, peak, utilisation)
+        best, model = found.optimum, found.preset
+        console.print(
+            f"{gpus:,} GPUs, {hours:g} h at {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s\n"
+            f"preset {model.name}: {model.num_parameters:,} parameters, {found.tokens:.4g} tokens, "
+            f"{found.steps:,} steps",
+            soft_wrap=True,
+        )
+    else:
+        best = laws.optimum(compute)
+    table = Table(title=f"compute {best.compute:.4g} FLOPs", title_justify="left")
+    for column in ("", "value", "unit"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    sequences = best.batch_tokens / 4096
+    for name, value, unit in (
+        ("learning rate", f"{best.learning_rate:.4g}", "peak"),
+        ("batch", f"{best.batch_tokens:.4g}", f"tokens, {sequences:,.0f} sequences of 4,096"),
+        ("model", f"{best.model_flops_per_token:.4g}", "non-embedding FLOPs a token"),
+        ("data", f"{best.data_tokens:.4g}", "tokens"),
+    ):
+        table.add_row(name, value, unit)
+    console.print(table)
+    if not 1e17 <= best.compute <= 3e20:
+        console.print(
+            "The laws were fitted from 1e17 to 3e20 FLOPs (learning rate and batch to 2e19).",
+            soft_wrap=True,
+        )
+
+
+@app.command()
 def gc(lake: LakePath) -> None:
     """Remove the files that no run record lists: what dead runs left.
 

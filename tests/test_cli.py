@@ -189,6 +189,17 @@ def test_wrong_use_is_named_and_exits_with_2(
     assert named in err.lower() and "Traceback" not in err
 
 
+def test_scaling_prints_the_laws_with_units(call: Callable[..., tuple[int, str, str]]) -> None:
+    """For 1e20 FLOPs the formulas give 9.86e-4 and 1.017 M tokens."""
+    code, out, _ = call("scaling", "--compute", "1e20")
+    assert code == 0
+    words = " ".join(out.replace("│", " ").split())
+    assert "learning rate 0.000986 peak" in words
+    assert "1.017e+06 tokens, 248 sequences of 4,096" in words
+    code, out, _ = call("scaling", "--gpus", "8", "--hours", "168", "--mfu", "0.45")
+    assert code == 0 and "preset " in out and " steps" in out
+
+
 # ---- errors ------------------------------------------------------------------------------------
 
 
@@ -209,6 +220,9 @@ def test_wrong_use_is_named_and_exits_with_2(
         (["report", "c.toml"], "there is no lake at "),
         (["train-tokenizer", "c.toml", "--to", "t.json"], "there is no lake at "),
         (["train-tokenizer", "c.toml", "--to", "t.json", "--compare", "x"], "not NAME=PATH"),
+        (["scaling"], "name one of --compute FLOPS and --gpus NUMBER"),
+        (["scaling", "--compute", "0"], "compute is 0 FLOPs"),
+        (["scaling", "--gpus", "8", "--mfu", "2"], "utilisation is 2"),
         (["inspect", "none"], "no release at none; make one with"),
         (["inspect", "none", "--split", "test"], "--split test: there are train, validation"),
         (["memmap", "none", "--to", "x", "--split", "test"], "--split test: there are"),
