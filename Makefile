@@ -8,6 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # A stamp is newer than the metadata that its environment was installed from.
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_TRAIN := $(VENV)/.installed-train
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
 # Peers whose requirements do not agree with ours live apart, each pinned.
@@ -18,7 +19,7 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all check bench bench-setup bench-corpus clean
+.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -40,6 +41,9 @@ test: $(INSTALLED_DEV) ## run the tests that every change must pass
 test-all: $(INSTALLED_DEV) ## run all tests, the slow ones too
 	$(BIN)/python -m pytest
 
+test-train: $(INSTALLED_TRAIN) ## run the tests of the trainer, which need torch
+	$(BIN)/python -m pytest tests/train
+
 check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -54,6 +58,10 @@ bench-corpus: $(INSTALLED_BENCH) ## build dated dumps of manuals for benchmarks:
 	$(BIN)/python tests/bench/corpus.py $(if $(SUITES),--suites $(SUITES)) $(if $(LANGUAGES),--languages $(LANGUAGES))
 	$(BIN)/python tests/bench/mix.py
 	$(BIN)/python tests/bench/other_tokenizers.py
+
+train-demo: $(INSTALLED_TRAIN) run ## train a tiny model on the demo's shards, on the CPU: out/demo/train
+	$(BIN)/python jobs/train.py --shards out/demo/shards/demo --to out/demo/train --preset tiny \
+		--num-steps 200 --batch-size 4 --warmup-steps 20 --epochs 5 --learning-rate 3e-3
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log
@@ -74,6 +82,10 @@ $(BIN)/fasttext: | $(INSTALLED)
 
 $(INSTALLED_DEV): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(INSTALLED_TRAIN): $(INSTALLED_DEV)
+	$(PIP_INSTALL) --editable '.[train]'
 	@touch $@
 
 $(INSTALLED_BENCH): $(INSTALLED)

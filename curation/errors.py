@@ -28,6 +28,11 @@ CurationError
  +- DuplicationAlarm        dedup would take nearly all of a dump, a language or a host
  +- MixtureInfeasible       a release asks for more tokens of a domain than there are
  +- ShardCorrupt            a shard differs from its manifest
+ +- TrainingError           something about a training run
+ |   +- DatasetChanged      the run was begun on another release
+ |   +- LossDiverged        the loss or the gradient is no number
+ |   +- OutOfMemory         the device's memory does not hold a step
+ |   +- CheckpointFailed    a checkpoint could not be written; the last good one stays
  +- PrerequisiteMissing     Java, a compiler or a package that must be installed first
  +- TimeBudgetSpent         --max-minutes is over; what is committed stays
  +- StageStopped            a task met an error of the system: a full disk, no memory, a lost file
@@ -146,6 +151,26 @@ class MixtureInfeasible(CurationError):
 
 class ShardCorrupt(CurationError):
     """A shard differs from its manifest."""
+
+
+class TrainingError(CurationError):
+    """A training run cannot go on."""
+
+
+class DatasetChanged(TrainingError):
+    """The run was begun on a release with another fingerprint."""
+
+
+class LossDiverged(TrainingError):
+    """The loss or the gradient of a step is no number."""
+
+
+class OutOfMemory(TrainingError):
+    """The device's memory does not hold a step."""
+
+
+class CheckpointFailed(TrainingError):
+    """A checkpoint could not be written; the last good one stays."""
 
 
 class PrerequisiteMissing(CurationError):

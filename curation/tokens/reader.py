@@ -129,6 +129,15 @@ class Shards:
         length = self.manifest.sequence_length
         return np.concatenate([np.empty((0, length), np.int32), *parts])
 
+    def group_ends(self) -> Int64Array:
+        """Return the row after the last of each row group: what is decoded together.
+
+        Cost: opens every file, and so compares it with the manifest.
+        """
+        firsts = np.array([0, *self._ends[:-1]], np.int64)
+        ends = [first + np.array(self._open(i).ends, np.int64) for i, first in enumerate(firsts)]
+        return np.concatenate([np.zeros(0, np.int64), *ends])
+
     def verify(self) -> None:
         """Read every file and compare it with the manifest; raises ShardCorrupt naming the file."""
         for entry in self.files:

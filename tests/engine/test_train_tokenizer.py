@@ -11,6 +11,7 @@ from curation.engine.lake import Lake
 from curation.engine.run import Selection, run
 from curation.engine.train_tokenizer import Sample, named_paths, train
 from curation.errors import ArtifactMissing, ConfigError, NotCommitted
+from curation.tokens import tokenizer
 
 CONF = Path(__file__).parents[2] / "jobs" / "conf"
 
@@ -53,7 +54,8 @@ def test_a_sample_is_of_every_stratum_and_depends_on_nothing_but_the_documents(
     for each in strata.values():
         half = min(wanted / 2, each["available"])
         assert half - 2 * largest < each["num_bytes"] <= half + 1
-    assert card["num_bytes"] == sum(each["num_bytes"] for each in strata.values())
+    # the sizes are those of `kept`, before benchmarks were cut out
+    assert 0 <= sum(each["num_bytes"] for each in strata.values()) - card["num_bytes"] < 500
 
     other = configure("ingest.slice_files=1", "engine.group_bytes=1", "engine.batch_rows=3")
     run(other, Selection(last="decontaminate"))
@@ -66,16 +68,21 @@ def test_a_sample_is_of_every_stratum_and_depends_on_nothing_but_the_documents(
 def test_the_card_compares_on_texts_that_are_held_out(undisturbed, tmp_path: Path) -> None:
     config, lake, _ = undisturbed(4)
     same = str(tmp_path / "a.json")
-    train(config, [], tmp_path / "a.json", 600)
-    card = train(config, [], tmp_path / "b.json", 600, compare={"same": same})
+    for seed in range(20):  # of some 90 documents, a 32nd may be none
+        sample = Sample(seed=seed)
+        if train(config, [], tmp_path / "a.json", 600, sample=sample)["bytes_per_token"]:
+            break
+    card = train(config, [], tmp_path / "b.json", 600, sample=sample, compare={"same": same})
     written = json.loads((tmp_path / "b.card.json").read_text())
     assert written == card
     assert card["others"] == {"same": card["sha256"]}
     assert card["model_vocab_size"] == 640
     held = sum(row["num_bytes"] for name, row in card["bytes_per_token"].items() if name != "all")
-    sizes = lake.table("kept").to_table(["num_bytes"])["num_bytes"].to_pylist()
+    tokens = lake.table("tokens").to_table(["input_ids"])["input_ids"].combine_chunks()
+    texts = tokenizer.decode(tokens, tokenizer.load(config.encode.tokenizer)).to_pylist()
     assert 0 < held == card["bytes_per_token"]["all"]["num_bytes"]
-    assert held + card["num_bytes"] == sum(sizes), "what is measured on is not trained on"
+    whole = sum(len(text.encode()) for text in texts)
+    assert held + card["num_bytes"] == whole, "what is measured on is not trained on"
     for row in card["bytes_per_token"].values():
         assert row["this"] == row["same"] > 1
 

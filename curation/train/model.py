@@ -1,0 +1,100 @@
+"""The model: Hugging Face's LLaMA with DeepSeek LLM's shape, and a loss that fits in memory."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from curation.train.presets import Preset
+
+INIT_STD = 0.006  # DeepSeek LLM, section 2.3
+ROPE_THETA = 10_000.0
+RMS_NORM_EPS = 1e-6
+
+IGNORED = -100  # of labels
+CHUNK_TOKENS = 2_048  # whose logits exist at once: 0.84 GB in fp32 for 102,400 tokens
+
+
+def config_of(preset: Preset, eos_id: int | None = None) -> LlamaConfig:
+    """Return the configuration of transformers' LLaMA for a preset."""
+    return LlamaConfig(
+        vocab_size=preset.vocab_size,
+        hidden_size=preset.hidden_size,
+        intermediate_size=preset.ffn_size,
+        num_hidden_layers=preset.num_layers,
+        num_attention_heads=preset.num_heads,
+        num_key_value_heads=preset.num_kv_heads,
+        max_position_embeddings=preset.sequence_length,
+        initializer_range=INIT_STD,
+        rms_norm_eps=RMS_NORM_EPS,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        tie_word_embeddings=False,
+        attention_bias=False,
+        mlp_bias=False,
+        bos_token_id=None,
+        eos_token_id=eos_id,
+        use_cache=False,
+    )
+
+
+def build(preset: Preset, eos_id: int | None = None, device: str = "cpu") -> LlamaForCausalLM:
+    """Return a model with fresh weights; on the device `meta` it has shapes alone."""
+    config = config_of(preset, eos_id)
+    config._attn_implementation = "sdpa"
+    with torch.device(device):
+        return LlamaForCausalLM(config)
+
+
+def labels_of(input_ids: Tensor, num_tokens: Tensor) -> Tensor:
+    """Return the next token of every position; IGNORED for the last one and for padding."""
+    labels = torch.full_like(input_ids, IGNORED)
+    labels[:, :-1] = input_ids[:, 1:]
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    labels[places[None, :] + 1 >= num_tokens[:, None]] = IGNORED
+    return labels
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """Return which positions see which: earlier ones of their own document (rows, 1, L, L)."""
+    length = documents.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
+    same = documents[:, :, None] == documents[:, None, :]
+    return (same & earlier)[:, None]
+
+
+def document_positions(documents: Tensor) -> Tensor:
+    """Return the position of every token in its document."""
+    places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    is_first = torch.ones_like(documents, dtype=torch.bool)
+    is_first[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return places - torch.where(is_first, places, 0).cummax(dim=1).values
+
+
+def summed_loss(
+    model: nn.Module, input_ids: Tensor, labels: Tensor, documents: Tensor | None = None
+) -> Tensor:
+    """Return the sum of the cross-entropies of all labels, in fp32.
+
+    Logits are computed for CHUNK_TOKENS at a time, and again for the gradient, so that no tensor of
+    all positions and the whole vocabulary exists. With `documents`, no document sees another.
+    """
+    own: Any = model
+    more: dict[str, Tensor] = {}
+    if documents is not None:
+        more["attention_mask"] = document_mask(documents)
+        more["position_ids"] = document_positions(documents)
+    hidden = own.model(input_ids=input_ids, use_cache=False, **more).last_hidden_state
+    hidden, targets = hidden.flatten(0, 1), labels.flatten()
+    total: Tensor = hidden.new_zeros((), dtype=torch.float32)
+    for start in range(0, len(targets), CHUNK_TOKENS):
+        part = hidden[start : start + CHUNK_TOKENS], targets[start : start + CHUNK_TOKENS]
+        total = total + checkpoint(_chunk_loss, own.lm_head, *part, use_reentrant=False)
+    return total
+
+
+def _chunk_loss(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    logits = head(hidden).float()
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")

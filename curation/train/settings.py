@@ -1,0 +1,32 @@
+"""The settings of a training run. No torch."""
+
+from dataclasses import dataclass
+
+from curation.config import setting
+from curation.train.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A pretraining run. What is 0 follows from the preset or the release."""
+
+    shards: str = setting(doc="folder or URL of a release")
+    to: str = setting(doc="folder of checkpoints and metrics")
+    preset: str = setting("tiny", "shape of the model", choices=tuple(PRESETS))
+    num_steps: int = setting(0, "steps; 0: all rows of the epochs", low=0, high=10**9)
+    epochs: int = setting(1, "times that the rows may be seen", low=1, high=1000)
+    batch_size: int = setting(0, "rows of a step, of all processes; 0: the preset's", low=0)
+    micro_batch_size: int = setting(4, "rows that a process computes at once", low=1, high=10**6)
+    learning_rate: float = setting(0.0, "peak; 0: the preset's", low=0.0, high=1.0)
+    warmup_steps: int = setting(2000, "steps to the peak (DeepSeek LLM)", low=0, high=10**9)
+    seed: int = setting(0, "of the weights and of the order of later epochs", low=0, high=2**31)
+    skip: tuple[str, ...] = setting((), "FIRST-LAST: positions that are left out, after a spike")
+    mask_documents: bool = setting(False, "no document sees another of its row")
+    device: str = setting("auto", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
+    compile: bool = setting(False, "compile the model (torch.compile)")
+    recompute: bool = setting(False, "recompute activations: less memory, a third more time")
+    checkpoint_seconds: float = setting(300.0, "between checkpoints (DeepSeek: 5 minutes)", low=0.0)
+    keep_checkpoints: int = setting(2, "whole checkpoints to keep", low=1, high=1000)
+    validate_steps: int = setting(0, "steps between validations; 0: at the end", low=0)
+    validation_rows: int = setting(64, "rows of a validation", low=1, high=10**9)
+    peak_flops: float = setting(0.0, "FLOPs a second of a device, for MFU; 0: unknown", low=0.0)
