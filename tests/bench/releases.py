@@ -259,7 +259,7 @@ def shares_realised() -> dict[str, Any]:
         for name, part in manifest.mixture.items()
     }
     return {
-        "ours": max(errors.values()),
+        "ours": float(f"{max(errors.values()):.1e}"),
         "peer": 0.005,
         "ratio": None,
         "unit": "relative error",
