@@ -1,41 +1,85 @@
-"""The command line of jobs/train.py: options are the settings of `TrainConfig`."""
+"""The command lines of jobs/train.py, sft.py and dpo.py: options are settings of a dataclass."""
 
 import argparse
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
 from curation.config import build
 from curation.errors import CurationError, PrerequisiteMissing
-from curation.train.settings import TrainConfig
+from curation.train.settings import DpoConfig, SftConfig, TrainConfig
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as the options say; an error of the user is one message and exit code 1."""
+def train(arguments: Sequence[str] | None = None) -> None:
+    """Pretrain as the options say."""
+    text = "Pretrain a model on the rows of a release (DeepSeek LLM's recipe)."
+    example = "torchrun --nproc-per-node 8 jobs/train.py --shards s3://b/main --preset 7b --to 7b"
+    config = parser(TrainConfig, text, example).parse_args(arguments)
+
+    def act() -> None:
+        from curation.train import loop
+
+        loaded: TrainConfig = _config(config, TrainConfig)
+        found = loop.train(loaded, tell=_Progress())
+        bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.3f} bits a byte"
+        sys.stderr.write(f"\nstep {found.step}: loss {found.loss:.4f}{bits}: {loaded.to}\n")
+
+    _guarded(act)
+
+
+def sft(arguments: Sequence[str] | None = None) -> None:
+    """Fine-tune on conversations as the options say."""
+    text = "Fine-tune a model on the answers of conversations."
+    example = "jobs/sft.py --model 7b/model --data conversations.jsonl --to 7b-sft"
+    config = parser(SftConfig, text, example).parse_args(arguments)
+
+    def act() -> None:
+        from curation.train import align
+
+        _say(align.sft(_config(config, SftConfig)), config.to)
+
+    _guarded(act)
+
+
+def dpo(arguments: Sequence[str] | None = None) -> None:
+    """Tune on preferences as the options say."""
+    text = "Tune a model on preferences (direct preference optimisation)."
+    example = "jobs/dpo.py --model 7b-sft --data preferences.jsonl --to 7b-chat"
+    config = parser(DpoConfig, text, example).parse_args(arguments)
+
+    def act() -> None:
+        from curation.train import align
+
+        _say(align.dpo(_config(config, DpoConfig)), config.to)
+
+    _guarded(act)
+
+
+def _guarded(act: Callable[[], None]) -> None:
+    """Run; an error of the user is one message and exit code 1."""
     try:
-        config = _config(parser(TrainConfig).parse_args(arguments), TrainConfig)
         try:
-            from curation.train.loop import train
+            act()
         except ImportError as error:
             raise PrerequisiteMissing(
                 f"training needs {error.name}, which is missing; pip install 'curation[train]'"
             ) from None
-        found = train(config, tell=_Progress())
-        bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.3f} bits a byte"
-        sys.stderr.write(f"\nstep {found.step}: loss {found.loss:.4f}{bits}: {config.to}\n")
     except CurationError as error:
         sys.exit(f"error: {error}")
 
 
-def parser(settings: Any) -> argparse.ArgumentParser:
-    """Return an option for every setting of a dataclass of settings."""
-    found = argparse.ArgumentParser(
-        description="Pretrain a model on the rows of a release (DeepSeek LLM's recipe).",
-        epilog="Example: torchrun --nproc-per-node 8 jobs/train.py --shards s3://bucket/main "
-        "--preset 7b --to runs/7b",
+def _say(found: Any, to: str) -> None:
+    right = "" if found.accuracy is None else f", {found.accuracy:.0%} of pairs ranked right"
+    sys.stderr.write(
+        f"{found.steps} steps: loss {found.first_loss:.4f} to {found.last_loss:.4f}{right}: {to}\n"
     )
+
+
+def parser(settings: Any, description: str, example: str) -> argparse.ArgumentParser:
+    """Return an option for every setting of a dataclass of settings."""
+    found = argparse.ArgumentParser(description=description, epilog=f"Example: {example}")
     hints = typing.get_type_hints(settings)
     for field in fields(settings):
         hint, doc = hints[field.name], str(field.metadata["doc"])
@@ -54,10 +98,9 @@ def parser(settings: Any) -> argparse.ArgumentParser:
     return found
 
 
-def _config(options: argparse.Namespace, settings: Any) -> TrainConfig:
+def _config(options: argparse.Namespace, settings: Any) -> Any:
     given = {name: value for name, value in vars(options).items() if value is not None}
-    config: TrainConfig = build(settings, given)
-    return config
+    return build(settings, given)
 
 
 class _Progress:

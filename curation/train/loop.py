@@ -23,7 +23,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed import HashStore
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load as load_checkpoint
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -49,6 +54,7 @@ BETAS = (0.9, 0.95)  # DeepSeek LLM, section 2.3, and so the next two
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 CHECKPOINTS = "checkpoints"
+MODEL = "model"
 STATE_NAME = "run.json"
 STEP_DIGITS = 9
 
@@ -232,6 +238,8 @@ class _Run:
             bits = self.validate()
         self._save(step)
         self.saver.wait()
+        if step == self.num_steps:
+            self._export()
         return Outcome(step, loss, bits)
 
     # ---- a step --------------------------------------------------------------------------------
@@ -399,6 +407,20 @@ class _Run:
             lines = path.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n")]
             path.write_text("".join(line for line in kept if json.loads(line)["step"] <= step))
+
+    def _export(self) -> None:
+        """Write the model as transformers reads it, with its tokenizer: `<to>/model`."""
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.model, options=whole)
+        if self.rank == 0:
+            models.export(
+                self.shape,
+                self.dataset.manifest.eos_id,
+                weights,
+                self.to / MODEL,
+                self.config.shards,
+            )
+        dist.barrier()
 
     def _save(self, step: int) -> None:
         model, optimizer = get_state_dict(self.model, self.optimizer)

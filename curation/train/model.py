@@ -1,13 +1,16 @@
 """The model: Hugging Face's LLaMA with DeepSeek LLM's shape, and a loss that fits in memory."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from curation.tokens.shards import TOKENIZER_NAME
 from curation.train.presets import Preset
 
 INIT_STD = 0.006  # DeepSeek LLM, section 2.3
@@ -46,6 +49,29 @@ def build(preset: Preset, eos_id: int | None = None, device: str = "cpu") -> Lla
     config._attn_implementation = "sdpa"
     with torch.device(device):
         return LlamaForCausalLM(config)
+
+
+def export(
+    preset: Preset, eos_id: int, weights: dict[str, Tensor], to: Path, location: str
+) -> None:
+    """Write weights and configuration as transformers reads them, and the release's tokenizer."""
+    unfinished = to.with_name(f".{to.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shape = build(preset, eos_id, device="meta")
+    shape.save_pretrained(unfinished, state_dict=weights)
+    tokenizer = Path(location, TOKENIZER_NAME)
+    if tokenizer.exists():
+        tokenizer_of(tokenizer, eos_id).save_pretrained(unfinished)
+    shutil.rmtree(to, ignore_errors=True)
+    unfinished.rename(to)
+
+
+def tokenizer_of(path: Path, eos_id: int) -> PreTrainedTokenizerFast:
+    """Return transformers' form of a tokenizer.json; it pads with its end of text."""
+    loaded = PreTrainedTokenizerFast(tokenizer_file=str(path))
+    end = loaded.convert_ids_to_tokens(eos_id)
+    loaded.add_special_tokens({"eos_token": end, "pad_token": end})
+    return loaded
 
 
 def labels_of(input_ids: Tensor, num_tokens: Tensor) -> Tensor:

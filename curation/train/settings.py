@@ -30,3 +30,37 @@ class TrainConfig:
     validate_steps: int = setting(0, "steps between validations; 0: at the end", low=0)
     validation_rows: int = setting(64, "rows of a validation", low=1, high=10**9)
     peak_flops: float = setting(0.0, "FLOPs a second of a device, for MFU; 0: unknown", low=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """Supervised fine-tuning, with the paper's numbers for 7B (67B: 5e-6, 2 epochs)."""
+
+    model: str = setting(doc="folder of a model: <to>/model of a training run")
+    data: str = setting(doc="conversations: .parquet or .jsonl with messages")
+    to: str = setting(doc="folder of the tuned model")
+    learning_rate: float = setting(1e-5, "peak (DeepSeek LLM, 7B)", low=1e-9, high=1.0)
+    epochs: float = setting(4.0, "passes over the data (DeepSeek LLM, 7B)", low=0.01, high=1000)
+    batch_size: int = setting(64, "conversations of a step", low=1, high=10**6)
+    micro_batch_size: int = setting(4, "conversations computed at once", low=1, high=10**6)
+    max_length: int = setting(4096, "tokens of a conversation; longer ones are cut", low=2)
+    packing: bool = setting(True, "several conversations in a row, apart from each other")
+    warmup_share: float = setting(0.03, "share of the steps to the peak", low=0.0, high=1.0)
+    seed: int = setting(0, "of the order", low=0, high=2**31)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoConfig:
+    """Direct preference optimisation with the paper's numbers; it does not give beta."""
+
+    model: str = setting(doc="folder of a tuned model")
+    data: str = setting(doc="preferences: .parquet or .jsonl with prompt, chosen, rejected")
+    to: str = setting(doc="folder of the model")
+    learning_rate: float = setting(5e-6, "peak (DeepSeek LLM)", low=1e-9, high=1.0)
+    epochs: float = setting(1.0, "passes over the data (DeepSeek LLM)", low=0.01, high=1000)
+    batch_size: int = setting(512, "pairs of a step (DeepSeek LLM)", low=1, high=10**6)
+    micro_batch_size: int = setting(4, "pairs computed at once", low=1, high=10**6)
+    beta: float = setting(0.1, "weight of the distance to the model (TRL)", low=1e-6, high=100.0)
+    max_length: int = setting(2048, "tokens of prompt and answer; longer ones are cut", low=2)
+    warmup_share: float = setting(0.1, "share of the steps to the peak", low=0.0, high=1.0)
+    seed: int = setting(0, "of the order", low=0, high=2**31)
