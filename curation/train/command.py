@@ -1,15 +1,17 @@
-"""The command lines of jobs/train.py, sft.py and dpo.py: options are settings of a dataclass."""
+"""The command lines of jobs/{train,sft,dpo,evaluate}.py: options are settings of a dataclass."""
 
 import argparse
+import json
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 from curation.config import build
 from curation.errors import CurationError, PrerequisiteMissing
-from curation.train.settings import DpoConfig, SftConfig, TrainConfig
+from curation.train.settings import DpoConfig, EvaluateConfig, SftConfig, TrainConfig
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
@@ -53,6 +55,26 @@ def dpo(arguments: Sequence[str] | None = None) -> None:
         from curation.train import align
 
         _say(align.dpo(_config(config, DpoConfig)), config.to)
+
+    _guarded(act)
+
+
+def evaluate(arguments: Sequence[str] | None = None) -> None:
+    """Measure a model as the options say."""
+    text = "Measure a model: HumanEval, bits per byte, answers that do not end."
+    example = "jobs/evaluate.py --model 7b/model --humaneval HumanEval.jsonl.gz --allow-code"
+    config = parser(EvaluateConfig, text, example).parse_args(arguments)
+
+    def act() -> None:
+        from curation.train import evaluate as measures
+
+        found = measures.evaluate(_config(config, EvaluateConfig))
+        for name, value in found.items():
+            paper = measures.PAPER.get(name, {})
+            beside = ", ".join(f"{model} {number:.3f}" for model, number in paper.items())
+            sys.stdout.write(f"{name:<20} {value:.4f}{f'   paper: {beside}' if beside else ''}\n")
+        if config.to:
+            Path(config.to).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
     _guarded(act)
 

@@ -78,13 +78,7 @@ def preference(row: Mapping[str, Any], where: str, end: str) -> Preference:
 
     `end` is the text of the end-of-text token, which stands after each earlier answer.
     """
-    prompt = row.get("prompt")
-    if isinstance(prompt, str):
-        prompt = [{"role": "user", "content": prompt}]
-    turns = _turns(prompt, where)
-    if turns[-1][0] != "user":
-        raise InputInvalid(f"{where}: the prompt ends with {turns[-1][0]}, but must with user")
-    text = "".join(part + end * is_answer for part, is_answer in _parts(turns)) + "Assistant:"
+    text = open_prompt(row, where, end)
     answers = []
     for name in ("chosen", "rejected"):
         answer = row.get(name)
@@ -92,6 +86,17 @@ def preference(row: Mapping[str, Any], where: str, end: str) -> Preference:
             raise InputInvalid(f"{where} has no text {name!r}; add one")
         answers.append(f" {answer}")
     return Preference(text, *answers)
+
+
+def open_prompt(row: Mapping[str, Any], where: str, end: str) -> str:
+    """Return the prompt of a row, text or messages, up to where the answer begins."""
+    prompt = row.get("prompt")
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    turns = _turns(prompt, where)
+    if turns[-1][0] != "user":
+        raise InputInvalid(f"{where}: the prompt ends with {turns[-1][0]}, but must with user")
+    return "".join(part + end * is_answer for part, is_answer in _parts(turns)) + "Assistant:"
 
 
 def _turns(messages: object, where: str) -> list[tuple[str, str]]:

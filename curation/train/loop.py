@@ -40,7 +40,6 @@ from curation.errors import (
     LossDiverged,
     OutOfMemory,
 )
-from curation.tokens import tokenizer as tokenizers
 from curation.tokens.reader import Shards, open_shards
 from curation.tokens.shards import TOKENIZER_NAME, VALIDATION
 from curation.train import model as models
@@ -309,9 +308,10 @@ class _Run:
         num_rows = min(self.config.validation_rows, len(held_out))
         if num_rows == 0:
             return None
-        sizes = _token_bytes(self.config.shards, held_out)
-        if sizes is None:
+        path = Path(self.config.shards, TOKENIZER_NAME)
+        if not path.exists():  # a release behind a URL
             return None
+        sizes = models.token_bytes(path, self.shape.vocab_size)
         held = Samples(held_out, 1)
         nats = torch.zeros((), dtype=torch.float64)
         num_bytes = 0
@@ -490,19 +490,3 @@ def _skipped(given: tuple[str, ...]) -> list[tuple[int, int]]:
             raise ConfigError(f"skip has {each!r}; write FIRST-LAST, for example 1500-1599")
         found.append((int(first), int(last) + 1))
     return found
-
-
-def _token_bytes(location: str, dataset: Shards) -> torch.Tensor | None:
-    """Return the bytes of every token of the release's tokenizer; 0 for special ones.
-
-    A token of byte-level BPE has a character for each byte. None for a release behind a URL.
-    """
-    path = Path(location, TOKENIZER_NAME)
-    if not path.exists():
-        return None
-    loaded = tokenizers.load(path, dataset.manifest.tokenizer_sha256)
-    sizes = torch.zeros(dataset.manifest.model_vocab_size, dtype=torch.int64)
-    special = set(loaded.model.get_added_tokens_decoder())
-    for token, number in loaded.model.get_vocab().items():
-        sizes[number] = 0 if number in special else len(token)
-    return sizes

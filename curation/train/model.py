@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from curation.tokens import tokenizer as tokenizers
 from curation.tokens.shards import TOKENIZER_NAME
 from curation.train.presets import Preset
 
@@ -72,6 +73,19 @@ def tokenizer_of(path: Path, eos_id: int) -> PreTrainedTokenizerFast:
     end = loaded.convert_ids_to_tokens(eos_id)
     loaded.add_special_tokens({"eos_token": end, "pad_token": end})
     return loaded
+
+
+def token_bytes(path: Path, vocab_size: int) -> Tensor:
+    """Return the bytes of every token of a tokenizer.json; 0 for special ones.
+
+    A token of byte-level BPE has a character for each byte.
+    """
+    loaded = tokenizers.load(path).model
+    sizes = torch.zeros(vocab_size, dtype=torch.int64)
+    special = set(loaded.get_added_tokens_decoder())
+    for token, number in loaded.get_vocab().items():
+        sizes[number] = 0 if number in special else len(token)
+    return sizes
 
 
 def labels_of(input_ids: Tensor, num_tokens: Tensor) -> Tensor:

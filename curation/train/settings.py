@@ -64,3 +64,22 @@ class DpoConfig:
     max_length: int = setting(2048, "tokens of prompt and answer; longer ones are cut", low=2)
     warmup_share: float = setting(0.1, "share of the steps to the peak", low=0.0, high=1.0)
     seed: int = setting(0, "of the order", low=0, high=2**31)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What of a model is measured; what is not named is not."""
+
+    model: str = setting(doc="folder of a model")
+    humaneval: str = setting("", "HumanEval.jsonl.gz; runs code that the model writes")
+    allow_code: bool = setting(False, "allow that code to run, in curation.train.code_sandbox")
+    num_problems: int = setting(0, "first problems of HumanEval; 0: all", low=0, high=10**6)
+    num_samples: int = setting(1, "completions of a problem", low=1, high=10_000)
+    temperature: float = setting(0.0, "of HumanEval; 0: the likeliest", low=0.0, high=2.0)
+    shards: str = setting("", "a release, for bits per byte")
+    split: str = setting("validation", "of the release", choices=("train", "validation"))
+    num_rows: int = setting(256, "rows of the release", low=1, high=10**9)
+    repetition: str = setting("", "prompts, .jsonl or .parquet: which answers do not end?")
+    max_new_tokens: int = setting(512, "tokens of an answer", low=1, high=100_000)
+    seed: int = setting(0, "of samples", low=0, high=2**31)
+    to: str = setting("", "a .json file for the results")

@@ -36,7 +36,13 @@ def test_a_job_describes_itself_without_a_jvm(job: str, monkeypatch, capsys) -> 
         runpy.run_path(str(JOBS / f"{job}.py"), run_name="__main__")
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    has_target = job.startswith("train") or job in ("export", "recall_domain", "sft", "dpo")
+    has_target = job.startswith("train") or job in (
+        "export",
+        "recall_domain",
+        "sft",
+        "dpo",
+        "evaluate",
+    )
     assert ("--to" if has_target else "--config") in said
     if job in STAGES:
         assert f"Run the {job} stage" in said

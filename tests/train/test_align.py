@@ -12,6 +12,7 @@ transformers = pytest.importorskip("transformers", reason=f"needs transformers: 
 pytest.importorskip("trl", reason=f"needs trl: {needed}")
 
 from curation.errors import ArtifactMissing, ConfigError, InputInvalid, InputMissing  # noqa: E402
+from curation.train import command  # noqa: E402
 from curation.train.align import dpo, sft  # noqa: E402
 from curation.train.loop import train  # noqa: E402
 from curation.train.settings import DpoConfig, SftConfig, TrainConfig  # noqa: E402
@@ -123,3 +124,41 @@ def test_mistakes(model, tmp_path, changed, error, message):
     bad = write(tmp_path / "b.jsonl", [{"messages": [{"role": "user", "content": "x"}]}])
     with pytest.raises(InputInvalid, match=r"b\.jsonl, line 1 has no assistant message"):
         sft(SftConfig(**{**settings, "data": bad}))
+
+
+# ---- evaluation --------------------------------------------------------------------------------
+
+
+def test_measures_of_a_model(model, release, tmp_path, capsys):
+    """Bits per byte are those that training measured; an untrained model does not end."""
+    prompts = write(tmp_path / "p.jsonl", [{"prompt": f"Say {i}."} for i in range(3)])
+    problem = {
+        "task_id": "x/0", "prompt": "def one():\n", "test": "def check(f):\n    assert f() == 1\n",
+        "entry_point": "one",
+    }  # fmt: skip
+    problems = write(tmp_path / "h.jsonl", [problem])
+    to = tmp_path / "results.json"
+    command.evaluate(
+        [
+            *("--model", model, "--shards", str(release), "--repetition", prompts),
+            *("--humaneval", problems, "--allow-code", "--max-new-tokens", "8", "--to", str(to)),
+        ]
+    )
+    found = json.loads(to.read_text())
+    assert list(found) == ["bits per byte", "repetition", "humaneval pass@1"]
+    whole = TrainConfig(
+        shards=str(release), to=str(Path(model).parent), num_steps=4, batch_size=8, warmup_steps=1,
+        checkpoint_seconds=1e9, validation_rows=256,
+    )  # fmt: skip
+    assert found["bits per byte"] == pytest.approx(train(whole).bits_per_byte, rel=1e-4)
+    assert 0 <= found["repetition"] <= 1
+    assert found["humaneval pass@1"] == 0.0
+    said = capsys.readouterr().out
+    assert "paper: 7b base 0.262" in said
+
+
+def test_code_runs_only_when_allowed(model, tmp_path):
+    with pytest.raises(SystemExit, match="allow it with --allow-code"):
+        command.evaluate(["--model", model, "--humaneval", "h.jsonl"])
+    with pytest.raises(SystemExit, match="nothing to evaluate; name --humaneval"):
+        command.evaluate(["--model", model])

@@ -1,0 +1,128 @@
+"""What a model can do: HumanEval, bits per byte on a release, answers that do not end.
+
+Beside each number stands the paper's (DeepSeek LLM, tables 5 and 12) where there is one.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from curation.errors import ArtifactMissing, ConfigError, InputInvalid
+from curation.tokens.reader import open_shards
+from curation.tokens.shards import TOKENIZER_NAME
+from curation.train import humaneval
+from curation.train import model as models
+from curation.train.conversations import open_prompt, read_rows
+from curation.train.data import Samples
+from curation.train.settings import EvaluateConfig
+
+BATCH_PROMPTS = 8
+
+PAPER: Mapping[str, Mapping[str, float]] = {
+    "humaneval pass@1": {"7b base": 0.262, "67b base": 0.427, "7b chat": 0.482, "67b chat": 0.738},
+    "repetition": {"7b chat, stage 1": 0.020, "7b chat, stage 2": 0.014},
+}
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, float]:
+    """Return what was asked for, by name; raises ConfigError where nothing was.
+
+    Raises ArtifactMissing for a model that is none, and what the readers of files raise.
+    """
+    if not (config.humaneval or config.shards or config.repetition):
+        raise ConfigError("nothing to evaluate; name --humaneval, --shards or --repetition")
+    if config.humaneval and not config.allow_code:
+        humaneval.evaluate([], {}, allow_code=False)  # which says what to read first
+    model, tokenizer = _loaded(config.model)
+    found: dict[str, float] = {}
+    if config.shards:
+        found["bits per byte"] = bits_per_byte(model, config)
+    if config.repetition:
+        found["repetition"] = repetition(model, tokenizer, config)
+    if config.humaneval:
+        problems = humaneval.read_problems(config.humaneval)[: config.num_problems or None]
+        prompts = [problem.prompt for problem in problems for _ in range(config.num_samples)]
+        texts = list(_generated(model, tokenizer, prompts, config, config.temperature))
+        completions = {
+            problem.task_id: [
+                text for text, _ in texts[i * config.num_samples : (i + 1) * config.num_samples]
+            ]
+            for i, problem in enumerate(problems)
+        }
+        ks = [k for k in (1, 10, 100) if k <= config.num_samples]
+        passed = humaneval.evaluate(problems, completions, ks, allow_code=True)
+        found |= {f"humaneval {name}": value for name, value in passed.items()}
+    return found
+
+
+def bits_per_byte(model: Any, config: EvaluateConfig) -> float:
+    """Return the bits that a byte of a split costs: comparable between tokenizers."""
+    dataset = open_shards(config.shards, config.split)
+    samples = Samples(dataset, 1)
+    sizes = models.token_bytes(Path(config.model, TOKENIZER_NAME), model.config.vocab_size)
+    nats, num_bytes = 0.0, 0
+    for step in range(min(config.num_rows, samples.num_steps)):
+        batch = samples.batch(step)
+        ids = torch.from_numpy(batch.input_ids.astype("int64")).to(model.device)
+        labels = models.labels_of(ids, torch.from_numpy(batch.num_tokens).to(model.device))
+        with torch.no_grad():
+            nats += float(models.summed_loss(model, ids, labels))
+        num_bytes += int(sizes[labels[labels != models.IGNORED].cpu()].sum())
+    return nats / math.log(2) / max(num_bytes, 1)
+
+
+def repetition(model: Any, tokenizer: Any, config: EvaluateConfig) -> float:
+    """Return the share of prompts whose answer at temperature 0 does not end by itself."""
+    prompts = []
+    for where, row in read_rows(config.repetition):
+        prompts.append(open_prompt(row, where, tokenizer.eos_token))
+    if not prompts:
+        raise InputInvalid(f"{config.repetition} has no prompt; add some")
+    ended = [ends for _, ends in _generated(model, tokenizer, prompts, config, 0.0)]
+    return 1.0 - sum(ended) / len(ended)
+
+
+def _generated(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    config: EvaluateConfig,
+    temperature: float,
+) -> Iterator[tuple[str, bool]]:
+    """Yield the continuation of every prompt, and whether it ended by itself."""
+    torch.manual_seed(config.seed)
+    tokenizer.padding_side = "left"
+    how: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        how = {"do_sample": True, "temperature": temperature, "top_p": 0.95}
+    for start in range(0, len(prompts), BATCH_PROMPTS):
+        batch = tokenizer(
+            list(prompts[start : start + BATCH_PROMPTS]), return_tensors="pt", padding=True
+        ).to(model.device)
+        with torch.no_grad():
+            found = model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                max_new_tokens=config.max_new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                use_cache=True,
+                **how,
+            )
+        for row in found[:, batch["input_ids"].shape[1] :]:
+            ids = row.tolist()
+            ends = tokenizer.eos_token_id in ids
+            own = ids[: ids.index(tokenizer.eos_token_id)] if ends else ids
+            yield tokenizer.decode(own), ends
+
+
+def _loaded(folder: str) -> tuple[Any, Any]:
+    if not Path(folder, "config.json").exists():
+        raise ArtifactMissing(f"there is no model in {folder}; name <to>/model of a training run")
+    is_cuda = torch.cuda.is_available()
+    dtype = torch.bfloat16 if is_cuda else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    return model.to("cuda" if is_cuda else "cpu").eval(), AutoTokenizer.from_pretrained(folder)
