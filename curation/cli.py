@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from curation.engine.query import Hit
     from curation.engine.stages import Unit
     from curation.engine.what_if import WhatIf
+    from curation.tokens.reader import Shards
     from curation.tokens.shards import Manifest
 
 app = typer.Typer(
@@ -425,12 +426,8 @@ def inspect(
     Example: curation inspect out/demo/shards/demo --sample 2
     """
     from curation.engine.inspect_shards import EXCERPT_CHARS, inspect_rows
-    from curation.tokens.reader import open_shards
-    from curation.tokens.shards import SPLITS
 
-    if split not in SPLITS:
-        raise InputInvalid(f"--split {split}: there are {', '.join(SPLITS)}")
-    dataset = open_shards(shards, split)
+    dataset = _open_split(shards, split)
     folder = shards if shards.is_dir() else shards.parent
     manifest = dataset.manifest
     console.print(
@@ -455,6 +452,15 @@ def inspect(
             console.print(escape(text), style="dim", soft_wrap=True)
 
 
+def _open_split(shards: Path, split: str) -> "Shards":
+    from curation.tokens.reader import open_shards
+    from curation.tokens.shards import SPLITS
+
+    if split not in SPLITS:
+        raise InputInvalid(f"--split {split}: there are {', '.join(SPLITS)}")
+    return open_shards(shards, split)
+
+
 @app.command()
 def memmap(
     shards: Annotated[Path, typer.Argument(help="The folder of a release, or its URL.")],
@@ -466,12 +472,8 @@ def memmap(
     Example: curation memmap out/demo/shards/demo --to out/demo/demo
     """
     from curation.tokens.memmap import export_memmap
-    from curation.tokens.reader import open_shards
-    from curation.tokens.shards import SPLITS
 
-    if split not in SPLITS:
-        raise InputInvalid(f"--split {split}: there are {', '.join(SPLITS)}")
-    for path in export_memmap(open_shards(shards, split), to):
+    for path in export_memmap(_open_split(shards, split), to):
         console.print(f"{escape(str(path))}: {path.stat().st_size:,} bytes", soft_wrap=True)
 
 
@@ -663,8 +665,6 @@ def _make_releases(
 
 
 def _print_release(config: "Config", manifest: "Manifest") -> None:
-    from curation.tokens.shards import ACCOUNT_WORDS
-
     table = Table(title=f"release {manifest.name}", title_justify="left")
     for column in ("domain", "available", "target", "realised", "tokens", "epochs"):
         table.add_column(column, justify="left" if column == "domain" else "right")
@@ -681,9 +681,8 @@ def _print_release(config: "Config", manifest: "Manifest") -> None:
     account = Table(title="where every token went", title_justify="left")
     for column in ("tokens", "what"):
         account.add_column(column, justify="right" if column == "tokens" else "left")
-    for name, what in ACCOUNT_WORDS.items():
-        if manifest.account.get(name):
-            account.add_row(f"{manifest.account[name]:,}", what)
+    for what, tokens in manifest.where_tokens_went:
+        account.add_row(f"{tokens:,}", what)
     console.print(account)
     folder = Path(config.shards) / manifest.name
     console.print(

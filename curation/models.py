@@ -145,9 +145,10 @@ def bad_words(lists: Mapping[str, tuple[str, str]]) -> BadWords:
     return _bad_words(tuple(sorted((language, *file) for language, file in lists.items())))
 
 
+@lru_cache(maxsize=16)
 def host_list(path: str, digest: str) -> tuple[str, ...]:
     """Return the hosts of a file, read once per process; see `domains.read_hosts` for errors."""
-    return _host_list(path, digest)
+    return domains.read_hosts(verified(path, digest).read_bytes(), path)
 
 
 def contamination_index(
@@ -231,11 +232,6 @@ def _bad_words(files: tuple[tuple[str, str, str], ...]) -> BadWords:
         if not lists[language]:
             raise ArtifactInvalid(f"{path} holds no bad word; write one a line, or drop the list")
     return compile_bad_words(lists)
-
-
-@lru_cache(maxsize=16)
-def _host_list(path: str, digest: str) -> tuple[str, ...]:
-    return domains.read_hosts(verified(path, digest).read_bytes(), path)
 
 
 @lru_cache(maxsize=2)

@@ -31,7 +31,7 @@ from curation.engine.kept import KeptPart, kept_parts, on_parts
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.tasks import LABELS, read_range
 from curation.errors import ConfigError, NotFound
-from curation.schemas import DOCUMENTS, DUPLICATES, KEPT, SIGNALS
+from curation.schemas import DOCUMENTS, KEPT, MIXTURE, SIGNALS
 
 FORMATS = ("parquet", "jsonl")
 BATCH_ROWS = 1_000
@@ -96,18 +96,11 @@ def export(lake: Lake, to: Path, format: str = "parquet", release: str = "") -> 
 
 def _write_counts(session: SparkSession, lake: Lake, release: RunRecord | None, to: Path) -> None:
     """Write COUNTS of all documents that have duplicates or copies, in the order of doc_ids."""
-    files = [e for record in lake.records("dedup") for e in record.files_of("duplicates")]
-    duplicates = spark.parquet(session, DUPLICATES, [str(lake.path / e.path) for e in files])
-    counts = (
-        duplicates.groupBy(F.col("twin_id").alias("doc_id")).agg(
-            F.count("*").alias("num_duplicates")
-        )
-        if files
-        else None
-    )
+    counts = spark.num_duplicates(session, lake)
     if release is not None:
         paths = [str(lake.path / entry.path) for entry in release.files_of("mixture")]
-        taken = session.read.parquet(*paths).select("doc_id", F.col("copies").cast("bigint"))
+        taken = spark.parquet(session, MIXTURE, paths)
+        taken = taken.select("doc_id", F.col("copies").cast("bigint"))
         counts = taken if counts is None else counts.join(taken, on="doc_id", how="outer")
     if counts is None:
         to.mkdir()

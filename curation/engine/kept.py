@@ -8,11 +8,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from curation.engine.lake import Lake
-from curation.engine.run import parts_of
+from curation.engine.run import kept_parts_of
 from curation.engine.tasks import Part, edited_documents
 from curation.errors import NotCommitted
-
-STAGES = ("annotate", "filter", "decontaminate")
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,7 @@ def kept_parts(lake: Lake) -> list[KeptPart]:
     found = []
     for record in lake.records("decontaminate"):
         dump, slice = record.dump, record.slice
-        inputs = [f"ingest/{dump}/{slice}", f"lines/{dump}/all"]
-        inputs += [f"{stage}/{dump}/{slice}" for stage in STAGES]
-        parts = parts_of(lake, inputs, "documents", slice)
-        found += [KeptPart(dump, slice, part) for part in parts]
+        found += [KeptPart(dump, slice, part) for part in kept_parts_of(lake, dump, slice)]
     if not found:
         raise NotCommitted(
             f"{lake.path} has no kept documents under its configuration; run first: "

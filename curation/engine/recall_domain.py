@@ -16,14 +16,12 @@ from curation import models
 from curation.engine import session as spark
 from curation.engine.kept import KeptPart, kept_parts, on_parts
 from curation.engine.lake import Lake
-from curation.engine.train_models import SOURCE_HELP, add_number
+from curation.engine.train_models import SOURCE_HELP, add_numbers
 from curation.engine.training_texts import read_texts
-from curation.remix import domain_classifier, recall
-from curation.tokens.packing import document_hash
+from curation.remix import domain_classifier, mixture, recall
 
 HELP = "Find all pages of a domain from a few (the loop of DeepSeekMath)."
 BATCH_ROWS = 1_000
-SAMPLING_COPY = -1  # see curation.remix.mixture
 
 
 class LakePages:
@@ -55,7 +53,6 @@ class LakePages:
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of the loop."""
-    defaults = recall.Recall()
     found = argparse.ArgumentParser(
         prog="recall",
         description=HELP,
@@ -68,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--lake", type=Path, required=True, help="the folder of a lake")
     found.add_argument("--label", required=True, help="name of the domain")
     found.add_argument("--to", type=Path, required=True, help="folder of all that it writes")
-    for name, help in (
+    add_numbers(
+        found,
+        recall.Recall(),
         ("rounds", "at most"),
         ("candidate-share", "best part of the other hosts' pages that may bring their host in"),
         ("host-share", "share of a host's pages that are candidates, above which it joins"),
@@ -76,17 +75,21 @@ def parser() -> argparse.ArgumentParser:
         ("min-score", "lowest probability of what is collected"),
         ("max-texts", "texts of a side that it trains on"),
         ("stop-share", "share that was collected before, from which it stops"),
-    ):
-        add_number(found, name, getattr(defaults, name.replace("-", "_")), help)
-    for name, help in (
+    )
+    add_numbers(
+        found,
+        recall.TRAINING,
         ("dim", "numbers of a word's vector"),
         ("lr", "learning rate"),
         ("epoch", "passes over the texts"),
         ("min-count", "occurrences of a word that is a feature"),
-        ("training-seed", "seed of fastText"),
-    ):
-        value = getattr(recall.TRAINING, name.removeprefix("training-").replace("-", "_"))
-        add_number(found, name, value, help)
+    )
+    found.add_argument(
+        "--training-seed",
+        type=int,
+        default=recall.TRAINING.seed,
+        help=f"seed of fastText; default {recall.TRAINING.seed}",
+    )
     return found
 
 
@@ -132,9 +135,7 @@ def _lines(
 ) -> Iterator[pa.RecordBatch]:
     names = pa.array(sorted(hosts), pa.string())
     for rows in part.documents(lake, BATCH_ROWS, ["host"]):
-        doc_ids = rows["doc_id"].to_numpy()
-        copies = np.full(len(doc_ids), SAMPLING_COPY, np.int32)
-        chosen = document_hash(doc_ids, copies, 0) / 2.0**64 < share
+        chosen = mixture.sampling_hash(rows["doc_id"].to_numpy(), 0) / 2.0**64 < share
         chosen &= np.asarray(pa.compute.is_in(rows["host"], names)) == joined
         rows = rows.filter(pa.array(chosen))
         lines = domain_classifier.features(rows["text"].combine_chunks())

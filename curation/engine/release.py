@@ -52,7 +52,7 @@ from curation.errors import (
 )
 from curation.identity import RECORD_BITS
 from curation.remix import mixture, split
-from curation.schemas import DUPLICATES, SIGNATURES, TABLES, TOKENS, spark_ddl
+from curation.schemas import SIGNATURES, TOKENS, spark_ddl
 from curation.tokens import shards
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.packing import DOCUMENTS_SCHEMA, document_hash, jump_hash, repeat_documents
@@ -150,12 +150,12 @@ def _make(
     release = config.release[unit.dump]
     started = time.time()
     attempt = uuid.uuid4().hex[:12]
-    tokens = _table(session, lake, "encode", TOKENS)
+    tokens = spark.table(session, lake, "encode", TOKENS)
     if tokens is None:
         raise NotCommitted(
             "the lake holds no tokens: every document was rejected; see curation show"
         )
-    marked = _marked(tokens, _table(session, lake, "dedup", DUPLICATES), release).persist()
+    marked = _marked(tokens, spark.num_duplicates(session, lake), release).persist()
     context = Context(str(lake.path), "release", unit.dump, WHOLE_DUMP, attempt, config, {})
     try:
         budgets, shares, cuts = _budgets(marked, release)
@@ -235,14 +235,6 @@ def _make(
     return manifest, record
 
 
-def _table(session: SparkSession, lake: Lake, stage: str, schema: pa.Schema) -> DataFrame | None:
-    """Return the rows that a stage has committed in the table of a schema, None for no file."""
-    name = next(name for name, known in TABLES.items() if known is schema)
-    entries = [entry for record in lake.records(stage) for entry in record.files_of(name)]
-    paths = [str(lake.path / entry.path) for entry in entries]
-    return spark.parquet(session, schema, paths) if paths else None
-
-
 def _checked_account(
     lake: Lake,
     name: str,
@@ -286,10 +278,7 @@ def _marked(tokens: DataFrame, duplicates: DataFrame | None, release: ReleaseCon
     if duplicates is None:
         slim = slim.withColumn("num_duplicates", F.lit(0).cast("bigint"))
     else:
-        named = duplicates.groupBy(F.col("twin_id").alias("doc_id")).agg(
-            F.count("*").alias("num_duplicates")
-        )
-        slim = slim.join(named, on="doc_id", how="left")
+        slim = slim.join(duplicates, on="doc_id", how="left")
     return slim.mapInArrow(partial(_mark, release=release), spark_ddl(MARKED))
 
 
@@ -451,7 +440,7 @@ def _near_train(
     release: ReleaseConfig,
 ) -> Int64Array:
     """Return the validation documents that are near one that may be trained on, ascending."""
-    signatures = _table(session, lake, "fingerprint", SIGNATURES)
+    signatures = spark.table(session, lake, "fingerprint", SIGNATURES)
     if mixture.HELD_OUT not in cuts or signatures is None:
         return np.zeros(0, np.int64)
     held = marked.where(F.col("component") == mixture.HELD_OUT).mapInArrow(

@@ -43,7 +43,7 @@ from curation.engine.pictures import (
 from curation.engine.report_dedup import dedup_section, size_name
 from curation.engine.report_quality import quality_section
 from curation.engine.stages import STAGES
-from curation.tokens.shards import ACCOUNT_WORDS, MANIFEST_NAME, read_manifest
+from curation.tokens.shards import MANIFEST_NAME, read_manifest
 
 MAX_DOCUMENTS = 5000  # of a lake whose documents are all compared
 MAX_EXAMPLE_REJECTS = 10_000  # rows of each stage among which a rule finds its example
@@ -337,19 +337,8 @@ def _releases(config: Config) -> list[Mapping[str, Any]]:
                 )
                 for stratum, part in manifest.strata.items()
             ]
-            account = [
-                (what, manifest.account[key])
-                for key, what in ACCOUNT_WORDS.items()
-                if manifest.account.get(key)
-            ]
             releases.append(
-                {
-                    "manifest": manifest,
-                    "domains": domains,
-                    "picture": drawn,
-                    "strata": strata,
-                    "account": account,
-                }
+                {"manifest": manifest, "domains": domains, "picture": drawn, "strata": strata}
             )
     return releases
 

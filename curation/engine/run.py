@@ -150,7 +150,9 @@ def release_unit(name: str, settings: Mapping[str, Any], lake_keys: Mapping[str,
     stage = Stage(
         "release", version=2, whole_dump=True, reads=("encode",), settings=lambda config: settings
     )
-    key = digest({"stage": "release", "version": 2, "settings": settings, "inputs": lake_keys})
+    key = digest(
+        {"stage": "release", "version": stage.version, "settings": settings, "inputs": lake_keys}
+    )
     return Unit(stage, name, WHOLE_DUMP, key, lake_keys, settings, {}, {}, committed=False)
 
 
@@ -310,6 +312,13 @@ def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[
         }
         parts.append(Part(number, files))
     return parts
+
+
+def kept_parts_of(lake: Lake, dump: str, slice: str) -> list[Part]:
+    """Return the parts of a slice with all that decides who is kept, and how edited."""
+    inputs = [f"ingest/{dump}/{slice}", f"lines/{dump}/all"]
+    inputs += [f"{stage}/{dump}/{slice}" for stage in ("annotate", "filter", "decontaminate")]
+    return parts_of(lake, inputs, "documents", slice)
 
 
 def _overlaps(left: FileEntry, right: FileEntry) -> bool:

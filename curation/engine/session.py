@@ -19,11 +19,13 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from curation import errors, models
+from curation.engine.lake import Lake
 from curation.engine.tasks import OUTCOME_DDL, Outcome
 from curation.errors import CurationError, PrerequisiteMissing, StageStopped
-from curation.schemas import spark_ddl
+from curation.schemas import DUPLICATES, TABLES, spark_ddl
 from udfs.sources import WarcDataSource
 
 SEMANTIC = {
@@ -114,6 +116,23 @@ def parquet(session: SparkSession, schema: pa.Schema, paths: Sequence[str]) -> D
     """Read Parquet files of a known schema; Spark would take brackets in a path for a pattern."""
     escaped = [re.sub(r"([\\\[\]{}*?])", r"\\\1", path) for path in paths]
     return session.read.schema(spark_ddl(schema)).parquet(*escaped)
+
+
+def table(session: SparkSession, lake: Lake, stage: str, schema: pa.Schema) -> DataFrame | None:
+    """Return the rows that a stage has committed in the table of a schema, None for no file."""
+    name = next(name for name, known in TABLES.items() if known is schema)
+    entries = [entry for record in lake.records(stage) for entry in record.files_of(name)]
+    paths = [str(lake.path / entry.path) for entry in entries]
+    return parquet(session, schema, paths) if paths else None
+
+
+def num_duplicates(session: SparkSession, lake: Lake) -> DataFrame | None:
+    """Return doc_id and num_duplicates of every document that dedup removed others for."""
+    duplicates = table(session, lake, "dedup", DUPLICATES)
+    if duplicates is None:
+        return None
+    by_twin = duplicates.groupBy(F.col("twin_id").alias("doc_id"))
+    return by_twin.agg(F.count("*").alias("num_duplicates"))
 
 
 def outcome_of(rows: DataFrame, worker: Callable[..., Iterator[pa.RecordBatch]]) -> Outcome:

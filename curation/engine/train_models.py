@@ -39,7 +39,9 @@ def quality_parser() -> argparse.ArgumentParser:
         help="texts of which --keep-share is to be kept; without it the held-out negatives",
     )
     _add_target(parser)
-    for name, help in (
+    add_numbers(
+        parser,
+        defaults,
         ("keep-share", "share of the reference texts at or above the threshold"),
         ("held-out", "share of the texts that only measure"),
         ("dim", "numbers of a word's vector"),
@@ -49,8 +51,7 @@ def quality_parser() -> argparse.ArgumentParser:
         ("min-count", "occurrences of a word that is a feature"),
         ("bucket", "slots for runs of words; memory is (words + slots) x dim x 4 bytes"),
         ("seed", "seed of fastText"),
-    ):
-        add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+    )
     return parser
 
 
@@ -65,14 +66,15 @@ def perplexity_parser() -> argparse.ArgumentParser:
     )
     _add_sources(parser, "--texts", f"texts: {SOURCE_HELP}")
     _add_target(parser)
-    for name, help in (
+    add_numbers(
+        parser,
+        defaults,
         ("order", "tokens of the longest n-gram"),
         ("vocabulary", "words that are tokens; others are spelled"),
         ("min-count", "occurrences of a word of the vocabulary"),
         ("quantize-bits", "bits of a probability; 0 keeps floats"),
         ("held-out", "share of the texts that only measure"),
-    ):
-        add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+    )
     parser.add_argument(
         "--prune",
         type=int,
@@ -102,7 +104,9 @@ def domains_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--language", default="*", help="of the texts: en, zh, ...; default any")
     parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
-    for name, help in (
+    add_numbers(
+        parser,
+        defaults,
         ("held-out", "share of the texts that only measure"),
         ("dim", "numbers of a word's vector"),
         ("lr", "learning rate"),
@@ -112,8 +116,7 @@ def domains_parser() -> argparse.ArgumentParser:
         ("max-chars", "characters of the longest part of a word that is a feature; 0: none"),
         ("bucket", "slots for parts of words"),
         ("seed", "seed of fastText"),
-    ):
-        add_number(parser, name, getattr(defaults, name.replace("-", "_")), help)
+    )
     return parser
 
 
@@ -181,8 +184,12 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
 
 
-def add_number(parser: argparse.ArgumentParser, name: str, default: int | float, help: str) -> None:
-    """Add an option that is a number, of the type of its default."""
-    parser.add_argument(
-        f"--{name}", type=type(default), default=default, help=f"{help}; default {default:g}"
-    )
+def add_numbers(
+    parser: argparse.ArgumentParser, defaults: object, *wanted: tuple[str, str]
+) -> None:
+    """Add options that are numbers: (name, help), of the type and default of a setting."""
+    for name, help in wanted:
+        default = getattr(defaults, name.replace("-", "_"))
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{help}; default {default:g}"
+        )

@@ -208,5 +208,4 @@ def _strata(rows: pa.Table) -> pa.Array:
 
 
 def _buckets(doc_ids: Int64Array, seed: int) -> Int64Array:
-    _, hashes = mixture.units(doc_ids, np.ones(len(doc_ids), np.int32), seed)
-    return mixture.buckets(hashes)
+    return mixture.buckets(mixture.sampling_hash(doc_ids, seed))

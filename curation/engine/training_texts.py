@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.engine.lake import Lake
-from curation.engine.run import parts_of
+from curation.engine.run import kept_parts_of
 from curation.engine.tasks import edited_documents
 from curation.errors import ConfigError, InputInvalid, InputMissing
 
@@ -52,9 +52,7 @@ def kept_texts(
 ) -> Iterator[pa.Table]:
     """Yield the edited texts of kept documents of slices (dump, slice), as they are encoded."""
     for dump, slice in slices:
-        inputs = [f"ingest/{dump}/{slice}", f"lines/{dump}/all"]
-        inputs += [f"{stage}/{dump}/{slice}" for stage in ("annotate", "filter", "decontaminate")]
-        for part in parts_of(lake, inputs, "documents", slice):
+        for part in kept_parts_of(lake, dump, slice):
             yield from edited_documents(part, str(lake.path), batch_rows, columns)
 
 

@@ -25,9 +25,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation import models
-from curation.errors import ConfigError, InputMissing
+from curation.errors import InputMissing
 from curation.quality.segmentation import segment
-from curation.quality.tools import find_tool, train_fasttext
+from curation.quality.tools import check_card_name, check_numbers, find_tool, train_fasttext
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -231,22 +231,21 @@ def _write_side(batches: Iterable[Sequence[str]], label: str, share: float, file
 
 
 def _check(training: Training, to: Path) -> None:
-    for name, low, high in (
-        ("dim", 1, 1000),
-        ("lr", 1e-6, 10),
-        ("epoch", 1, 1000),
-        ("word_ngrams", 1, 5),
-        ("min_count", 1, 10**9),
-        ("bucket", 1, 100_000_000),
-        ("seed", 0, 2**31 - 1),
-        ("held_out", 0.001, 0.9),
-        ("keep_share", 1e-6, 1),
-    ):
-        value = getattr(training, name)
-        if not low <= value <= high:
-            raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
-    if to.suffix != ".json":
-        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
+    check_numbers(
+        training,
+        (
+            ("dim", 1, 1000),
+            ("lr", 1e-6, 10),
+            ("epoch", 1, 1000),
+            ("word_ngrams", 1, 5),
+            ("min_count", 1, 10**9),
+            ("bucket", 1, 100_000_000),
+            ("seed", 0, 2**31 - 1),
+            ("held_out", 0.001, 0.9),
+            ("keep_share", 1e-6, 1),
+        ),
+    )
+    check_card_name(to)
 
 
 def _scores(texts: Sequence[str], classifier: Classifier) -> FloatArray:

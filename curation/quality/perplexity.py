@@ -30,7 +30,7 @@ from curation import models
 from curation.errors import ArtifactInvalid, ConfigError, InputMissing
 from curation.quality.percentiles import perplexity_bin
 from curation.quality.segmentation import segment, vocabulary_of
-from curation.quality.tools import find_tool
+from curation.quality.tools import check_card_name, check_numbers, find_tool
 
 KIND = "perplexity"
 MIN_LINES = 200
@@ -243,23 +243,22 @@ def _write_lines(folder: Path, vocabulary: npt.NDArray[np.uint64]) -> int:
 
 
 def _check(training: Training, to: Path) -> None:
-    for name, low, high in (
-        ("order", 2, 6),
-        ("vocabulary", 100, 10_000_000),
-        ("min_count", 1, 10**9),
-        ("quantize_bits", 0, 25),
-        ("held_out", 0.001, 0.9),
-    ):
-        value = getattr(training, name)
-        if not low <= value <= high:
-            raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
+    check_numbers(
+        training,
+        (
+            ("order", 2, 6),
+            ("vocabulary", 100, 10_000_000),
+            ("min_count", 1, 10**9),
+            ("quantize_bits", 0, 25),
+            ("held_out", 0.001, 0.9),
+        ),
+    )
     prune = training.prune
     if not 1 <= len(prune) <= training.order or prune[0] != 0 or sorted(prune) != list(prune):
         raise ConfigError(
             f"prune is {prune!r}; it holds up to {training.order} counts that ascend from 0"
         )
-    if to.suffix != ".json":
-        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
+    check_card_name(to)
 
 
 def _run_kenlm(lmplz: Path, build_binary: Path, folder: Path, training: Training) -> None:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from curation.errors import ArtifactInvalid, PrerequisiteMissing
+from curation.errors import ArtifactInvalid, ConfigError, PrerequisiteMissing
 
 FASTTEXT_THREADS = 10
 
@@ -103,24 +103,6 @@ def _fetch(package: str, folder: Path) -> Path:
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def main() -> None:
-    """Build the programs of the packages that the arguments name."""
-    wanted = sys.argv[1:]
-    if not wanted or not set(wanted) <= set(SOURCES):
-        sys.exit(f"usage: python -m curation.quality.tools {'|'.join(SOURCES)} ...")
-    to = Path(sys.executable).parent
-    for package in wanted:
-        try:
-            build(package, to)
-        except PrerequisiteMissing as error:
-            sys.exit(f"error: {error}")
-        sys.stderr.write(f"{package}: built into {to}\n")
-
-
-if __name__ == "__main__":
-    main()
-
-
 def train_fasttext(
     program: Path, lines: Path, to: Path, options: Mapping[str, int | float]
 ) -> None:
@@ -139,3 +121,35 @@ def train_fasttext(
             f"fastText ended with {done.returncode}: {said[-1] if said else 'no message'}; lower "
             "the learning rate where it says NaN, or give it more texts"
         )
+
+
+def check_numbers(settings: object, bounds: Sequence[tuple[str, float, float]]) -> None:
+    """Raise ConfigError for a number of `settings` outside its bounds: (name, lowest, highest)."""
+    for name, low, high in bounds:
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
+
+
+def check_card_name(to: Path) -> None:
+    """Raise ConfigError unless a path can be that of a card."""
+    if to.suffix != ".json":
+        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
+
+
+def main() -> None:
+    """Build the programs of the packages that the arguments name."""
+    wanted = sys.argv[1:]
+    if not wanted or not set(wanted) <= set(SOURCES):
+        sys.exit(f"usage: python -m curation.quality.tools {'|'.join(SOURCES)} ...")
+    to = Path(sys.executable).parent
+    for package in wanted:
+        try:
+            build(package, to)
+        except PrerequisiteMissing as error:
+            sys.exit(f"error: {error}")
+        sys.stderr.write(f"{package}: built into {to}\n")
+
+
+if __name__ == "__main__":
+    main()

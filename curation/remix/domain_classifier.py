@@ -27,7 +27,7 @@ from curation.errors import ConfigError, InputMissing
 from curation.hashing import FNV_OFFSET, FNV_PRIME
 from curation.ingest.text import utf8_buffers
 from curation.quality.segmentation import segment
-from curation.quality.tools import find_tool, train_fasttext
+from curation.quality.tools import check_card_name, check_numbers, find_tool, train_fasttext
 from curation.remix.structure import structure
 
 KIND = "domains"
@@ -257,22 +257,21 @@ def _fraction(line: str) -> float:
 
 
 def _check(training: Training, to: Path, lines: Mapping[str, object]) -> None:
-    for name, low, high in (
-        ("dim", 1, 1000),
-        ("lr", 1e-6, 10),
-        ("epoch", 1, 1000),
-        ("min_count", 1, 10**9),
-        ("min_chars", 0, 10),
-        ("max_chars", 0, 10),
-        ("bucket", 1, 100_000_000),
-        ("seed", 0, 2**31 - 1),
-        ("held_out", 0.001, 0.9),
-    ):
-        value = getattr(training, name)
-        if not low <= value <= high:
-            raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
-    if to.suffix != ".json":
-        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
+    check_numbers(
+        training,
+        (
+            ("dim", 1, 1000),
+            ("lr", 1e-6, 10),
+            ("epoch", 1, 1000),
+            ("min_count", 1, 10**9),
+            ("min_chars", 0, 10),
+            ("max_chars", 0, 10),
+            ("bucket", 1, 100_000_000),
+            ("seed", 0, 2**31 - 1),
+            ("held_out", 0.001, 0.9),
+        ),
+    )
+    check_card_name(to)
     if len(lines) < 2:
         raise ConfigError(f"{len(lines)} labels; a domain classifier tells at least two apart")
     for label in lines:

@@ -238,6 +238,11 @@ def weights(
     return found
 
 
+def sampling_hash(doc_ids: Int64Array, seed: int) -> UInt64Array:
+    """Return the hash of the first unit of every document: what samples of them are drawn by."""
+    return document_hash(doc_ids, np.full(len(doc_ids), SAMPLING_COPY, np.int32), seed)
+
+
 def units(
     doc_ids: Int64Array, weight: Int32Array, seed: int
 ) -> tuple[npt.NDArray[np.intp], UInt64Array]:

@@ -24,6 +24,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from curation.errors import ConfigError, InputMissing
+from curation.quality.tools import check_numbers
 from curation.remix import domain_classifier
 from curation.remix.domain_classifier import Training
 
@@ -245,17 +246,17 @@ def report(label: str, rounds: Sequence[Round]) -> str:
 
 
 def _check(settings: Recall, label: str) -> None:
-    for name, low, high in (
-        ("rounds", 1, 100),
-        ("host_share", 0, 1),
-        ("candidate_share", 1e-6, 1),
-        ("min_host_pages", 1, 10**9),
-        ("min_score", 0, 1),
-        ("max_texts", 20, 100_000_000),
-        ("stop_share", 0, 1),
-    ):
-        value = getattr(settings, name)
-        if not low <= value <= high:
-            raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
+    check_numbers(
+        settings,
+        (
+            ("rounds", 1, 100),
+            ("host_share", 0, 1),
+            ("candidate_share", 1e-6, 1),
+            ("min_host_pages", 1, 10**9),
+            ("min_score", 0, 1),
+            ("max_texts", 20, 100_000_000),
+            ("stop_share", 0, 1),
+        ),
+    )
     if label == OTHER:
         raise ConfigError(f"the label {label!r} is that of all other pages; choose another")

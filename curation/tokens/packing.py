@@ -11,7 +11,7 @@ No token is dropped by either.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -143,10 +143,19 @@ def pack(
     return how(documents, sequence_length, eos_id)
 
 
-def rows_of_ids(ids: Int32Array, length: int) -> pa.FixedSizeListArray:
-    """Return ids, one row after the other, as the column of a shard."""
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(ids), type=shard_schema(length).field("input_ids").type
+def _rows(
+    ids: Int32Array, ends: Int32Array, pieces: Iterable[npt.NDArray[Any]], num_tokens: Int32Array
+) -> pa.RecordBatch:
+    """Return rows of `shard_schema`, of ids, and starts, owners and offsets of their pieces."""
+    schema = shard_schema(len(ids) // len(num_tokens))
+    bounds = pa.array(ends)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.FixedSizeListArray.from_arrays(pa.array(ids), type=schema.field("input_ids").type),
+            *(pa.ListArray.from_arrays(bounds, pa.array(piece)) for piece in pieces),
+            pa.array(num_tokens),
+        ],
+        schema=schema,
     )
 
 
@@ -217,22 +226,13 @@ class _Block:
         num_tokens = np.full(num_rows, length, np.int32)
         num_tokens[-1] = self.filled - (num_rows - 1) * length
         starts = self.piece_starts[: self.num_pieces]
-        offsets = pa.array(
-            np.searchsorted(starts, np.arange(num_rows + 1) * length).astype(np.int32)
-        )
+        ends = np.searchsorted(starts, np.arange(num_rows + 1) * length).astype(np.int32)
         pieces = (
             (starts % length).astype(np.int32),
             self.piece_doc_ids[: self.num_pieces],
             self.piece_offsets[: self.num_pieces],
         )
-        return pa.RecordBatch.from_arrays(
-            [
-                rows_of_ids(ids, length),
-                *(pa.ListArray.from_arrays(offsets, pa.array(piece)) for piece in pieces),
-                pa.array(num_tokens),
-            ],
-            schema=shard_schema(length),
-        )
+        return _rows(ids, ends, pieces, num_tokens)
 
 
 @njit(cache=True, nogil=True)
@@ -336,14 +336,7 @@ def _rows_by_best_fit(window: _Window, length: int, eos_id: int) -> pa.RecordBat
     ids = np.full(len(num_tokens) * length, eos_id, np.int32)
     _copy(window.values, window.offsets, owner, offset, piece, row * length + starts, ids)
     columns = (starts.astype(np.int32), window.doc_ids[owner], offset.astype(np.int32))
-    return pa.RecordBatch.from_arrays(
-        [
-            rows_of_ids(ids, length),
-            *(pa.ListArray.from_arrays(pa.array(ends), pa.array(each)) for each in columns),
-            pa.array(num_tokens),
-        ],
-        schema=shard_schema(length),
-    )
+    return _rows(ids, ends, columns, num_tokens)
 
 
 @njit(cache=True, nogil=True)

@@ -143,6 +143,11 @@ class Manifest:
         return sum(entry.tokens for entry in self.of(TRAIN))
 
     @property
+    def where_tokens_went(self) -> list[tuple[str, int]]:
+        """The account in words, without what is nothing."""
+        return [(what, self.account[k]) for k, what in ACCOUNT_WORDS.items() if self.account.get(k)]
+
+    @property
     def padding(self) -> int:
         """Positions of the rows to train on that hold no token."""
         return self.rows * self.sequence_length - self.tokens

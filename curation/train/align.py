@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig as TrlDpoConfig
 from trl import DPOTrainer, SFTTrainer
 from trl import SFTConfig as TrlSftConfig
 
-from curation.errors import ArtifactMissing, ConfigError, InputMissing
+from curation.errors import ConfigError, InputMissing
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.shards import TOKENIZER_NAME
+from curation.train import model as models
 from curation.train.conversations import conversation, preference, read_rows
-from curation.train.model import IGNORED
 from curation.train.settings import DpoConfig, SftConfig
+
+WEIGHTS = torch.float32  # steps of 5e-6 would be lost in rounding of bf16 weights
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ def sft(config: SftConfig) -> Aligned:
     Raises ArtifactMissing for a model that is none, InputMissing and InputInvalid for the data,
     ConfigError where sizes do not fit.
     """
-    model, tokenizer = _loaded(config.model)
+    model, tokenizer = models.load(config.model, WEIGHTS)
     own = tokenizers.load(Path(config.model, TOKENIZER_NAME))
     rows = []
     for where, row in read_rows(config.data):
         found = conversation(row.get("messages"), own, where)
         pairs = zip(found.input_ids, found.is_answer, strict=True)
-        labels = [token if learn else IGNORED for token, learn in pairs]
+        labels = [token if learn else models.IGNORED for token, learn in pairs]
         rows.append({"input_ids": found.input_ids, "labels": labels})
     if not rows:
         raise InputMissing(f"{config.data} has no conversation; add some")
@@ -61,7 +62,7 @@ def sft(config: SftConfig) -> Aligned:
 
 def dpo(config: DpoConfig) -> Aligned:
     """Tune a model on preferences; write model and tokenizer to `to`. Raises as `sft` does."""
-    model, tokenizer = _loaded(config.model)
+    model, tokenizer = models.load(config.model, WEIGHTS)
     rows = [
         preference(row, where, tokenizer.eos_token)._asdict()
         for where, row in read_rows(config.data)
@@ -75,19 +76,6 @@ def dpo(config: DpoConfig) -> Aligned:
         model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
     )
     return _trained(trainer, config.to, tokenizer)
-
-
-def _loaded(folder: str) -> tuple[Any, Any]:
-    if not Path(folder, "config.json").exists():
-        raise ArtifactMissing(
-            f"there is no model in {folder}; name <to>/model of a training run, or a folder that "
-            "transformers wrote"
-        )
-    if not Path(folder, TOKENIZER_NAME).exists():
-        raise ArtifactMissing(f"{folder} has no {TOKENIZER_NAME}; put that of the release there")
-    # full precision: of bf16 weights, steps of 5e-6 would be lost in rounding
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def _arguments(config: SftConfig | DpoConfig, num_rows: int) -> dict[str, Any]:

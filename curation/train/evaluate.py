@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curation.errors import ArtifactMissing, ConfigError, InputInvalid
+from curation.errors import ConfigError, InputInvalid
 from curation.tokens.reader import open_shards
 from curation.tokens.shards import TOKENIZER_NAME
 from curation.train import humaneval
@@ -37,7 +36,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         raise ConfigError("nothing to evaluate; name --humaneval, --shards or --repetition")
     if config.humaneval and not config.allow_code:
         humaneval.evaluate([], {}, allow_code=False)  # which says what to read first
-    model, tokenizer = _loaded(config.model)
+    is_cuda = torch.cuda.is_available()
+    model, tokenizer = models.load(config.model, torch.bfloat16 if is_cuda else torch.float32)
+    model = model.to("cuda" if is_cuda else "cpu").eval()
     found: dict[str, float] = {}
     if config.shards:
         found["bits per byte"] = bits_per_byte(model, config)
@@ -117,12 +118,3 @@ def _generated(
             ends = tokenizer.eos_token_id in ids
             own = ids[: ids.index(tokenizer.eos_token_id)] if ends else ids
             yield tokenizer.decode(own), ends
-
-
-def _loaded(folder: str) -> tuple[Any, Any]:
-    if not Path(folder, "config.json").exists():
-        raise ArtifactMissing(f"there is no model in {folder}; name <to>/model of a training run")
-    is_cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if is_cuda else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    return model.to("cuda" if is_cuda else "cpu").eval(), AutoTokenizer.from_pretrained(folder)

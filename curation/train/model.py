@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
+from curation.errors import ArtifactMissing
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.shards import TOKENIZER_NAME
 from curation.train.presets import Preset
@@ -65,6 +72,19 @@ def export(
         tokenizer_of(tokenizer, eos_id).save_pretrained(unfinished)
     shutil.rmtree(to, ignore_errors=True)
     unfinished.rename(to)
+
+
+def load(folder: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder that transformers wrote; raises ArtifactMissing."""
+    if not Path(folder, "config.json").exists():
+        raise ArtifactMissing(
+            f"there is no model in {folder}; name <to>/model of a training run, or a folder that "
+            "transformers wrote"
+        )
+    if not Path(folder, TOKENIZER_NAME).exists():
+        raise ArtifactMissing(f"{folder} has no {TOKENIZER_NAME}; put that of the release there")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def tokenizer_of(path: Path, eos_id: int) -> PreTrainedTokenizerFast:

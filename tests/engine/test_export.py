@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.config import load
 from curation.engine.export import ABOUT, EXPORTED, export
 from curation.engine.lake import Lake
+from curation.engine.run import Selection, run
 from curation.errors import ConfigError, NotCommitted, NotFound
 from curation.tokens import tokenizer as tokenizers
 
@@ -135,6 +137,21 @@ def test_a_folder_that_holds_something_stays_as_it_is(undisturbed, tmp_path: Pat
     with pytest.raises(ConfigError, match="holds something already"):
         export(undisturbed(4).lake, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_lake_without_duplicates(spark, tmp_path: Path) -> None:
+    rows = [{"url": f"https://a[{i}].example/", "text": f"{w} stands alone. " * 9}
+            for i, w in enumerate(("apple", "winter", "copper"))]  # fmt: skip
+    (tmp_path / "pages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "c.toml").write_text(
+        'lake = "lake"\n[[dumps]]\nname = "D"\ninputs = ["pages.jsonl"]\nformat = "jsonl"\n'
+        "[ingest]\nlanguages = []\nmin_language_score = 0.0\n[filter]\nprofiles = []\n"
+        "cut_lines = false\n"
+    )
+    lake = run(load(tmp_path / "c.toml"), Selection(last="decontaminate"))
+    assert export(lake, tmp_path / "to")["documents"] == 3
+    (path,) = (tmp_path / "to" / "data").rglob("*.parquet")
+    assert pq.read_table(path)["num_duplicates"].to_pylist() == [0, 0, 0]
 
 
 def test_a_lake_without_kept_documents(tmp_path: Path) -> None:
