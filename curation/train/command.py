@@ -61,8 +61,8 @@ def dpo(arguments: Sequence[str] | None = None) -> None:
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
     """Measure a model as the options say."""
-    text = "Measure a model: HumanEval, bits per byte, answers that do not end."
-    example = "jobs/evaluate.py --model 7b/model --humaneval HumanEval.jsonl.gz --allow-code"
+    text = "Measure a model: GSM8K, CMMLU, HumanEval, bits per byte, answers that do not end."
+    example = "jobs/evaluate.py --model 7b/model --gsm8k test.jsonl --cmmlu cmmlu/data"
     config = parser(EvaluateConfig, text, example).parse_args(arguments)
 
     def act() -> None:
@@ -70,9 +70,15 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
 
         found = measures.evaluate(_config(config, EvaluateConfig))
         for name, value in found.items():
+            if name.endswith(measures.STDERR):
+                continue
+            error = found.get(name + measures.STDERR)
             paper = measures.PAPER.get(name, {})
             beside = ", ".join(f"{model} {number:.3f}" for model, number in paper.items())
-            sys.stdout.write(f"{name:<20} {value:.4f}{f'   paper: {beside}' if beside else ''}\n")
+            sys.stdout.write(
+                f"{name:<20} {value:.4f}{'' if error is None else f' ± {error:.4f}'}"
+                f"{f'   paper: {beside}' if beside else ''}\n"
+            )
         if config.to:
             Path(config.to).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

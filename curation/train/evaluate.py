@@ -1,6 +1,6 @@
-"""What a model can do: HumanEval, bits per byte on a release, answers that do not end.
+"""What a model can do: GSM8K, CMMLU, HumanEval, bits per byte, answers that do not end.
 
-Beside each number stands the paper's (DeepSeek LLM, tables 5 and 12) where there is one.
+Beside each number stands the paper's (DeepSeek LLM, tables 5, 6 and 12) where there is one.
 """
 
 import math
@@ -20,20 +20,28 @@ from curation.train.data import Samples
 from curation.train.settings import EvaluateConfig
 
 BATCH_PROMPTS = 8
+STDERR = " stderr"
 
 PAPER: Mapping[str, Mapping[str, float]] = {
+    "gsm8k": {"7b base": 0.174, "67b base": 0.634, "7b chat": 0.630, "67b chat": 0.841},
+    "cmmlu": {"7b base": 0.472, "67b base": 0.708, "7b chat": 0.497, "67b chat": 0.678},
     "humaneval pass@1": {"7b base": 0.262, "67b base": 0.427, "7b chat": 0.482, "67b chat": 0.738},
     "repetition": {"7b chat, stage 1": 0.020, "7b chat, stage 2": 0.014},
 }
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
-    """Return what was asked for, by name; raises ConfigError where nothing was.
+    """Return what was asked for, by name, with "<name> stderr" beside what lm-eval measured.
 
-    Raises ArtifactMissing for a model that is none, and what the readers of files raise.
+    Raises ConfigError where nothing was asked for, ArtifactMissing for a model that is none,
+    and what the readers of files raise.
     """
-    if not (config.humaneval or config.shards or config.repetition):
-        raise ConfigError("nothing to evaluate; name --humaneval, --shards or --repetition")
+    harness_tasks = config.gsm8k or config.cmmlu or config.task
+    if not (config.humaneval or config.shards or config.repetition or harness_tasks):
+        raise ConfigError(
+            "nothing to evaluate; name --gsm8k, --cmmlu, --task, --humaneval, --shards or "
+            "--repetition"
+        )
     if config.humaneval and not config.allow_code:
         humaneval.evaluate([], {}, allow_code=False)  # which says what to read first
     is_cuda = torch.cuda.is_available()
@@ -44,6 +52,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         found["bits per byte"] = bits_per_byte(model, config)
     if config.repetition:
         found["repetition"] = repetition(model, tokenizer, config)
+    if harness_tasks:
+        from curation.train import harness  # lm-eval takes seconds to import
+
+        scores = harness.evaluate(
+            model,
+            tokenizer,
+            gsm8k=config.gsm8k,
+            cmmlu=config.cmmlu,
+            tasks=config.task,
+            num_problems=config.num_problems,
+            max_new_tokens=config.max_new_tokens,
+            batch_size=BATCH_PROMPTS,
+            seed=config.seed,
+        )
+        for name, score in scores.items():
+            found |= {name: score.value, f"{name}{STDERR}": score.error}
     if config.humaneval:
         problems = humaneval.read_problems(config.humaneval)[: config.num_problems or None]
         prompts = [problem.prompt for problem in problems for _ in range(config.num_samples)]

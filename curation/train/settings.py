@@ -71,9 +71,12 @@ class EvaluateConfig:
     """What of a model is measured; what is not named is not."""
 
     model: str = setting(doc="folder of a model")
+    gsm8k: str = setting("", "GSM8K's test.jsonl[.gz], 8 examples before each problem (lm-eval)")
+    cmmlu: str = setting("", "folder of CMMLU's <subject>.csv, or of test/ and dev/ (lm-eval)")
+    task: tuple[str, ...] = setting((), "a .yaml task file of lm-eval, on data that lies here")
     humaneval: str = setting("", "HumanEval.jsonl.gz; runs code that the model writes")
     allow_code: bool = setting(False, "allow that code to run, in curation.train.code_sandbox")
-    num_problems: int = setting(0, "first problems of HumanEval; 0: all", low=0, high=10**6)
+    num_problems: int = setting(0, "first problems of each benchmark; 0: all", low=0, high=10**6)
     num_samples: int = setting(1, "completions of a problem", low=1, high=10_000)
     temperature: float = setting(0.0, "of HumanEval; 0: the likeliest", low=0.0, high=2.0)
     shards: str = setting("", "a release, for bits per byte")

@@ -15,3 +15,18 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write_release(tmp_path_factory.mktemp("train") / "release")
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def model(release: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model of a few steps, as a training run leaves it."""
+    from curation.train.loop import train
+    from curation.train.settings import TrainConfig
+
+    to = tmp_path_factory.mktemp("trained") / "run"
+    config = TrainConfig(
+        shards=str(release), to=str(to), num_steps=4, batch_size=8, warmup_steps=1,
+        checkpoint_seconds=1e9,
+    )  # fmt: skip
+    train(config)
+    return str(to / "model")

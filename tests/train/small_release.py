@@ -1,5 +1,6 @@
 """A small release: rows of 32 tokens, two files, a validation split."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -45,3 +46,9 @@ def write_release(folder: Path, seed: int = 0) -> Path:
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def write_rows(path: Path, rows: list[dict]) -> str:
+    """Write rows as JSON lines; return the path."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)

@@ -1,10 +1,10 @@
 """Fine-tuning and preferences: both improve their own objective on a tiny model."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
+from small_release import write_rows as write
 
 needed = "pip install 'curation[train]'"
 torch = pytest.importorskip("torch", reason=f"needs torch: {needed}")
@@ -12,30 +12,11 @@ transformers = pytest.importorskip("transformers", reason=f"needs transformers: 
 pytest.importorskip("trl", reason=f"needs trl: {needed}")
 
 from curation.errors import ArtifactMissing, ConfigError, InputInvalid, InputMissing  # noqa: E402
-from curation.train import command  # noqa: E402
 from curation.train.align import dpo, sft  # noqa: E402
-from curation.train.loop import train  # noqa: E402
-from curation.train.settings import DpoConfig, SftConfig, TrainConfig  # noqa: E402
+from curation.train.settings import DpoConfig, SftConfig  # noqa: E402
 
 # Libraries warn of each other's changes.
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def model(release, tmp_path_factory) -> str:
-    """A tiny model of a few steps, as a training run leaves it."""
-    to = tmp_path_factory.mktemp("aligned") / "run"
-    config = TrainConfig(
-        shards=str(release), to=str(to), num_steps=4, batch_size=8, warmup_steps=1,
-        checkpoint_seconds=1e9,
-    )  # fmt: skip
-    train(config)
-    return str(to / "model")
-
-
-def write(path: Path, rows: list[dict]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def conversations(path: Path) -> str:
@@ -124,41 +105,3 @@ def test_mistakes(model, tmp_path, changed, error, message):
     bad = write(tmp_path / "b.jsonl", [{"messages": [{"role": "user", "content": "x"}]}])
     with pytest.raises(InputInvalid, match=r"b\.jsonl, line 1 has no assistant message"):
         sft(SftConfig(**{**settings, "data": bad}))
-
-
-# ---- evaluation --------------------------------------------------------------------------------
-
-
-def test_measures_of_a_model(model, release, tmp_path, capsys):
-    """Bits per byte are those that training measured; an untrained model does not end."""
-    prompts = write(tmp_path / "p.jsonl", [{"prompt": f"Say {i}."} for i in range(3)])
-    problem = {
-        "task_id": "x/0", "prompt": "def one():\n", "test": "def check(f):\n    assert f() == 1\n",
-        "entry_point": "one",
-    }  # fmt: skip
-    problems = write(tmp_path / "h.jsonl", [problem])
-    to = tmp_path / "results.json"
-    command.evaluate(
-        [
-            *("--model", model, "--shards", str(release), "--repetition", prompts),
-            *("--humaneval", problems, "--allow-code", "--max-new-tokens", "8", "--to", str(to)),
-        ]
-    )
-    found = json.loads(to.read_text())
-    assert list(found) == ["bits per byte", "repetition", "humaneval pass@1"]
-    whole = TrainConfig(
-        shards=str(release), to=str(Path(model).parent), num_steps=4, batch_size=8, warmup_steps=1,
-        checkpoint_seconds=1e9, validation_rows=256,
-    )  # fmt: skip
-    assert found["bits per byte"] == pytest.approx(train(whole).bits_per_byte, rel=1e-4)
-    assert 0 <= found["repetition"] <= 1
-    assert found["humaneval pass@1"] == 0.0
-    said = capsys.readouterr().out
-    assert "paper: 7b base 0.262" in said
-
-
-def test_code_runs_only_when_allowed(model, tmp_path):
-    with pytest.raises(SystemExit, match="allow it with --allow-code"):
-        command.evaluate(["--model", model, "--humaneval", "h.jsonl"])
-    with pytest.raises(SystemExit, match="nothing to evaluate; name --humaneval"):
-        command.evaluate(["--model", model])
