@@ -28,6 +28,7 @@ from curation.tokens.packing import Int32Array, Int64Array, shard_schema
 from curation.tokens.shards import (
     MANIFEST_NAME,
     SPLITS,
+    TOKENIZER_NAME,
     TRAIN,
     Manifest,
     ShardEntry,
@@ -138,10 +139,17 @@ class Shards:
         ends = [first + np.array(self._open(i).ends, np.int64) for i, first in enumerate(firsts)]
         return np.concatenate([np.zeros(0, np.int64), *ends])
 
+    def tokenizer(self) -> Path:
+        """Return the tokenizer.json of the release; raises ShardCorrupt unless it is that."""
+        sha256 = self.manifest.tokenizer_sha256
+        path = self._source.file(TOKENIZER_NAME, sha256)
+        _agree(str(path), sha256_of(path), sha256)
+        return path
+
     def verify(self) -> None:
         """Read every file and compare it with the manifest; raises ShardCorrupt naming the file."""
         for entry in self.files:
-            _check(self._source.file(entry), entry)
+            _check(self._source.file(entry.path, entry.sha256, entry.bytes), entry)
 
     def _turn_to(self, i: int) -> None:
         """Make the row group of row i the current one, and begin with the one after it."""
@@ -178,7 +186,7 @@ class Shards:
         with self._lock:  # the reader and the worker may both be the first
             if number not in self._open_shards:
                 entry = self.files[number]
-                path = self._source.file(entry)
+                path = self._source.file(entry.path, entry.sha256, entry.bytes)
                 _check(path, entry)
                 opened = _OpenShard(path, entry, self.manifest.sequence_length)
                 self._open_shards = {**dict(list(self._open_shards.items())[-1:]), number: opened}
@@ -206,7 +214,7 @@ class Shards:
 class _Source(Protocol):
     """Where the files of a release are."""
 
-    def file(self, entry: ShardEntry) -> Path:
+    def file(self, name: str, sha256: str, num_bytes: int | None = None) -> Path:
         """Return a local file; raises ShardCorrupt where there is none."""
 
 
@@ -214,8 +222,8 @@ class _Folder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def file(self, entry: ShardEntry) -> Path:
-        file = self.folder / entry.path
+    def file(self, name: str, sha256: str, num_bytes: int | None = None) -> Path:
+        file = self.folder / name
         if not file.is_file():
             raise ShardCorrupt(
                 f"{file} is gone, but its manifest lists it; restore the file or release again"
@@ -234,22 +242,22 @@ class _Remote:
         self.cache_bytes = cache_bytes
         self.options = dict(options)
 
-    def file(self, entry: ShardEntry) -> Path:
-        file = self.folder / entry.path
-        if file.is_file() and file.stat().st_size == entry.bytes:
+    def file(self, name: str, sha256: str, num_bytes: int | None = None) -> Path:
+        file = self.folder / name
+        if file.is_file() and num_bytes in (None, file.stat().st_size):
             os.utime(file)  # what was opened last stays longest
             return file
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._make_room(entry)
+        self._make_room(num_bytes or 0)
         unfinished = file.with_name(f".{file.name}.{uuid4().hex}.tmp")
-        url = f"{self.url}/{entry.path}"
+        url = f"{self.url}/{name}"
         digest = hashlib.sha256()
         try:
             with _opened(url, self.options) as source, unfinished.open("wb") as target:
                 while block := source.read(FETCH_BYTES):
                     digest.update(block)
                     target.write(block)
-            _agree(url, digest.hexdigest(), entry)
+            _agree(url, digest.hexdigest(), sha256)
             unfinished.replace(file)
         except FileNotFoundError:
             raise ShardCorrupt(
@@ -259,9 +267,9 @@ class _Remote:
             unfinished.unlink(missing_ok=True)
         return file
 
-    def _make_room(self, entry: ShardEntry) -> None:
+    def _make_room(self, num_bytes: int) -> None:
         kept = sorted(self.folder.parent.glob("*/*.parquet"), key=lambda file: file.stat().st_mtime)
-        held = sum(file.stat().st_size for file in kept) + entry.bytes
+        held = sum(file.stat().st_size for file in kept) + num_bytes
         for file in kept:
             if held <= self.cache_bytes:
                 break
@@ -326,13 +334,13 @@ class _OpenShard:
 
 
 def _check(file: Path, entry: ShardEntry) -> None:
-    _agree(str(file), sha256_of(file), entry)
+    _agree(str(file), sha256_of(file), entry.sha256)
 
 
-def _agree(where: str, found: str, entry: ShardEntry) -> None:
-    if found != entry.sha256:
+def _agree(where: str, found: str, expected: str) -> None:
+    if found != expected:
         raise ShardCorrupt(
-            f"{where} has sha256 {found}, its manifest says {entry.sha256}; "
+            f"{where} has sha256 {found}, its manifest says {expected}; "
             "restore the file or release again"
         )
 

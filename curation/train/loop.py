@@ -3,7 +3,7 @@
     1. rows        of the step, by `Samples`: the same for any number of processes
     2. gradient    summed in fp32 over micro-batches, of bf16 arithmetic where the device has it
     3. step        AdamW, clipped, at the rate of the schedule
-    4. metrics     one line of metrics.jsonl a step
+    4. metrics     one line of metrics.jsonl a step, and TensorBoard
     5. checkpoint  by time, in the background; a run goes on from the last whole one
 
 Steps on a CPU are the same bits each time; on GPUs the same samples in the same order.
@@ -12,13 +12,16 @@ Steps on a CPU are the same bits each time; on GPUs the same samples in the same
 import json
 import math
 import os
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -30,20 +33,20 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.checkpoint.state_dict_loader import load as load_checkpoint
-from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from curation.errors import (
-    CheckpointFailed,
     ConfigError,
     DatasetChanged,
     LossDiverged,
     OutOfMemory,
 )
 from curation.tokens.reader import Shards, open_shards
-from curation.tokens.shards import TOKENIZER_NAME, VALIDATION
+from curation.tokens.shards import VALIDATION
 from curation.train import model as models
+from curation.train.checkpoints import STATE_NAME, Checkpoints
 from curation.train.data import Batch, Samples
+from curation.train.metrics import Clock, Metrics, peak_flops
 from curation.train.presets import Preset, preset
 from curation.train.scaling import step_flops_per_token
 from curation.train.schedule import MultiStep
@@ -54,8 +57,6 @@ WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
-STATE_NAME = "run.json"
-STEP_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Outcome:
     step: int
     loss: float
     bits_per_byte: float | None
+    shares: Mapping[str, float] = field(default_factory=dict)  # of the time of steps, by part
 
 
 def train(
@@ -75,9 +77,9 @@ def train(
 ) -> Outcome:
     """Train until the last step, or go on from the last whole checkpoint in `to`.
 
-    `tell` hears the metrics of each step; `stop_before` ends a run early, with a checkpoint. Raises
-    ConfigError, DatasetChanged for another release than the run was begun on, LossDiverged,
-    OutOfMemory, CheckpointFailed, and what `open_shards` raises.
+    `tell` hears the metrics of each step, in the first process; `stop_before` ends a run early,
+    with a checkpoint. Raises ConfigError, DatasetChanged for another release than the run was begun
+    on, LossDiverged, OutOfMemory, CheckpointFailed, and what `open_shards` raises.
     """
     dataset = open_shards(config.shards)
     shape = _shape(config, dataset)
@@ -139,6 +141,16 @@ class _processes:
         dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What came of a step, alike in all processes."""
+
+    loss: float  # mean over its labels
+    gradient_norm: float
+    is_due: bool  # a checkpoint is to be begun
+    is_written: bool  # the one that was begun can be finished
+
+
 class _Run:
     """One run of one process."""
 
@@ -152,6 +164,7 @@ class _Run:
         size: int,
     ) -> None:
         self.config, self.dataset, self.shape = config, dataset, shape
+        self.held_out = open_shards(config.shards, VALIDATION)
         self.device, self.rank, self.size = device, rank, size
         self.to = Path(config.to)
         self.samples = Samples(
@@ -200,7 +213,9 @@ class _Run:
             fused=device.type == "cuda",
         )
         self.compute = torch.compile(models.summed_loss) if config.compile else models.summed_loss
-        self.saver = _Saver(self.to / CHECKPOINTS, config.keep_checkpoints, rank)
+        self.checkpoints = Checkpoints(self.to / CHECKPOINTS, config.keep_checkpoints, rank)
+        self.clock = Clock(device)
+        self.peak_flops = config.peak_flops or peak_flops(device)
 
     def _shard(self) -> None:
         is_cuda = self.device.type == "cuda"
@@ -218,34 +233,68 @@ class _Run:
         step = self._resumed()
         last = self.num_steps if stop_before is None else min(stop_before, self.num_steps)
         loss, bits = math.nan, None
+        spent: Counter[str] = Counter()
         saved = time.monotonic()
-        while step < last:
-            began = time.monotonic()
-            loss, norm = self._step(step)
-            step += 1
-            seconds = time.monotonic() - began
-            metrics = self._metrics(step, loss, norm, seconds)
-            if self.config.validate_steps and step % self.config.validate_steps == 0:
-                metrics["bits_per_byte"] = bits = self.validate()
-            self._write(metrics)
-            tell(metrics)
-            self.saver.poll()
-            if time.monotonic() - saved >= self.config.checkpoint_seconds:
-                self._save(step)
-                saved = time.monotonic()
+        with self._reported(step, tell) as report, closing(self._batches(step, last)) as batches:
+            while step < last:
+                began = time.monotonic()
+                with self.clock.part("data"):
+                    batch = next(batches)
+                is_due = began - saved >= self.config.checkpoint_seconds
+                found = self._step(step, batch, is_due)
+                loss = found.loss
+                step += 1
+                times = self.clock.read()
+                seconds = time.monotonic() - began
+                spent.update({**times, "step": seconds})
+                metrics = self._metrics(step, found, seconds, times)
+                if self.config.validate_steps and step % self.config.validate_steps == 0:
+                    metrics["bits_per_byte"] = bits = self.validate()
+                report(metrics)
+                if found.is_written:
+                    self.checkpoints.wait()
+                if found.is_due:
+                    self._save(step)
+                    saved = time.monotonic()
         if step == self.num_steps and bits is None:
             bits = self.validate()
         self._save(step)
-        self.saver.wait()
+        self.checkpoints.wait()
         if step == self.num_steps:
             self._export()
-        return Outcome(step, loss, bits)
+        whole = spent.pop("step", 0.0)
+        return Outcome(step, loss, bits, {part: own / whole for part, own in spent.items()})
+
+    @contextmanager
+    def _reported(
+        self, step: int, tell: Callable[[Mapping[str, Any]], None]
+    ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Give what takes the metrics of a step: in the first process, the others are silent."""
+        if self.rank > 0:
+            yield lambda _: None
+            return
+        with closing(Metrics(self.to, step)) as written:
+
+            def report(metrics: Mapping[str, Any]) -> None:
+                written.write(metrics)
+                tell(metrics)
+
+            yield report
+
+    def _batches(self, step: int, last: int) -> Generator[Batch, None, None]:
+        """Yield the batches of steps; the next one is read while a step computes."""
+        with ThreadPoolExecutor(1, "batches") as reader:
+            coming = reader.submit(self.samples.batch, step, self.rank, self.size)
+            for following in range(step + 1, last + 1):
+                batch = coming.result()
+                if following < last:
+                    coming = reader.submit(self.samples.batch, following, self.rank, self.size)
+                yield batch
 
     # ---- a step --------------------------------------------------------------------------------
 
-    def _step(self, step: int) -> tuple[float, float]:
-        """Do one step; return the mean loss of its labels, and the norm of the gradient."""
-        batch = self.samples.batch(step, self.rank, self.size)
+    def _step(self, step: int, batch: Batch, is_due: bool) -> _Step:
+        """Do one step; say of its loss, its gradient, and what is to be done with checkpoints."""
         highest = int(batch.input_ids.max())
         if highest >= self.shape.vocab_size:
             raise ConfigError(
@@ -257,32 +306,35 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         try:
             summed, num_labels = self._backward(batch)
+            summed, is_due, is_written = self._agreed(summed, is_due)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+            gradient_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+            loss = summed / num_labels
+            if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+                first, stop = batch.first_position, batch.first_position + self.samples.batch_size
+                raise LossDiverged(
+                    f"step {step}: loss {loss}, gradient norm {gradient_norm}, at positions "
+                    f"{first} to {stop - 1} (rows {self.samples.rows(step).tolist()}); go on from "
+                    f"the last checkpoint with skip={first}-{stop - 1}, or lower the learning rate"
+                )
+            with self.clock.part("optimizer"):
+                self.optimizer.step()
         except torch.OutOfMemoryError:
             raise OutOfMemory(
                 f"{self.config.micro_batch_size} rows of {self.shape.sequence_length} tokens of "
                 f"preset {self.shape.name} do not fit into {self.device}; lower micro_batch_size, "
                 "set recompute=true, or use more processes"
             ) from None
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
-        found = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-        loss = summed / num_labels
-        if not (math.isfinite(loss) and math.isfinite(found)):
-            first, stop = batch.first_position, batch.first_position + self.samples.batch_size
-            raise LossDiverged(
-                f"step {step}: loss {loss}, gradient norm {found}, at positions {first} to "
-                f"{stop - 1} (rows {self.samples.rows(step).tolist()}); go on from the last "
-                f"checkpoint with skip={first}-{stop - 1}, or lower the learning rate"
-            )
-        self.optimizer.step()
-        return loss, found
+        return _Step(loss, gradient_norm, is_due, is_written)
 
-    def _backward(self, batch: Batch) -> tuple[float, int]:
-        """Add up gradients of the mean loss; return summed loss and labels of all processes."""
-        ids = torch.from_numpy(batch.input_ids.astype("int64")).to(self.device)
-        counts = torch.from_numpy(batch.num_tokens).to(self.device)
-        documents = None
-        if self.config.mask_documents:
-            documents = torch.from_numpy(batch.documents).to(self.device)
+    def _backward(self, batch: Batch) -> tuple[torch.Tensor, int]:
+        """Add up gradients of the mean loss; return this process's summed loss, and all labels."""
+        with self.clock.part("data"):
+            ids = torch.from_numpy(batch.input_ids).to(self.device).long()
+            counts = torch.from_numpy(batch.num_tokens).to(self.device)
+            documents = None
+            if self.config.mask_documents:
+                documents = torch.from_numpy(batch.documents).to(self.device)
         labels = models.labels_of(ids, counts)
         total = (labels != models.IGNORED).sum()
         dist.all_reduce(total)
@@ -292,62 +344,76 @@ class _Run:
         for start in range(0, len(ids), size):
             part = slice(start, start + size)
             seen = None if documents is None else documents[part]
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            with self.clock.part("forward"), self._arithmetic():
                 loss = self.compute(self.model, ids[part], labels[part], seen)
-            # sharded gradients are means over the processes
-            torch.autograd.backward(loss * (self.size / num_labels))
+            with self.clock.part("backward"):
+                # sharded gradients are means over the processes
+                torch.autograd.backward(loss * (self.size / num_labels))
             summed += loss.detach()
-        dist.all_reduce(summed)
-        return float(summed), num_labels
+        return summed, num_labels
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _agreed(self, summed: torch.Tensor, is_due: bool) -> tuple[float, bool, bool]:
+        """Return the loss of all processes, and what they do with checkpoints.
+
+        One is begun when the first process finds it due, and finished when all have written.
+        """
+        own = [float(is_due and self.rank == 0), float(self.checkpoints.is_written)]
+        shared = torch.stack([summed, *torch.tensor(own, device=self.device)])
+        dist.all_reduce(shared)
+        loss, due, written = shared.tolist()
+        return loss, due > 0, written == self.size
 
     # ---- validation ----------------------------------------------------------------------------
 
     def validate(self) -> float | None:
         """Return bits per byte on rows of the validation split; None where there is none."""
-        held_out = open_shards(self.config.shards, VALIDATION)
-        num_rows = min(self.config.validation_rows, len(held_out))
+        num_rows = min(self.config.validation_rows, len(self.held_out))
         if num_rows == 0:
             return None
-        path = Path(self.config.shards, TOKENIZER_NAME)
-        if not path.exists():  # a release behind a URL
-            return None
-        sizes = models.token_bytes(path, self.shape.vocab_size)
-        held = Samples(held_out, 1)
-        nats = torch.zeros((), dtype=torch.float64)
-        num_bytes = 0
-        for i in range(num_rows):
-            batch = held.batch(i)
-            ids = torch.from_numpy(batch.input_ids.astype("int64"))
-            labels = models.labels_of(ids, torch.from_numpy(batch.num_tokens))
-            num_bytes += int(sizes[labels[labels != models.IGNORED]].sum())
-            bf16 = torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda")
-            with torch.no_grad(), bf16:
-                own = models.summed_loss(self.model, ids.to(self.device), labels.to(self.device))
-                nats += own.cpu()
-        return float(nats) / math.log(2) / max(num_bytes, 1)
+        sizes = models.token_bytes(self.dataset.tokenizer(), self.shape.vocab_size)
+        held = Samples(self.held_out, 1)
+        own = self.config.micro_batch_size
+        found = torch.zeros(2, dtype=torch.float64)  # nats and bytes
+        # sharded layers are gathered by all processes, so each computes as often as the others
+        for start in range(0, num_rows, own * self.size):
+            first = start + self.rank * own
+            rows = range(first, min(first + own, num_rows)) or range(1)
+            parts = [held.batch(row) for row in rows]
+            ids = torch.from_numpy(np.concatenate([part.input_ids for part in parts])).long()
+            counts = torch.from_numpy(np.concatenate([part.num_tokens for part in parts]))
+            labels = models.labels_of(ids, counts)
+            if first >= num_rows:
+                labels[:] = models.IGNORED
+            with torch.no_grad(), self._arithmetic():
+                nats = models.summed_loss(self.model, ids.to(self.device), labels.to(self.device))
+            found[0] += nats.cpu()
+            found[1] += sizes[labels[labels != models.IGNORED]].sum()
+        found = found.to(self.device)
+        dist.all_reduce(found)
+        return float(found[0] / math.log(2) / max(found[1].item(), 1))
 
     # ---- metrics and checkpoints ---------------------------------------------------------------
 
-    def _metrics(self, step: int, loss: float, norm: float, seconds: float) -> dict[str, Any]:
+    def _metrics(
+        self, step: int, found: _Step, seconds: float, times: Mapping[str, float]
+    ) -> dict[str, Any]:
         rate = self.shape.batch_tokens / seconds
-        peak = self.config.peak_flops * self.size
+        peak = self.peak_flops * self.size
         return {
             "step": step,
             "num_steps": self.num_steps,
-            "loss": loss,
-            "gradient_norm": norm,
+            "loss": found.loss,
+            "gradient_norm": found.gradient_norm,
             "learning_rate": self.schedule.rate(step - 1),
             "position": step * self.shape.batch_sequences,
             "tokens": step * self.shape.batch_tokens,
             "tokens_per_second": round(rate, 1),
             "mfu": step_flops_per_token(self.shape) * rate / peak if peak else None,
+            **{f"{part}_seconds": round(own, 6) for part, own in times.items()},
         }
-
-    def _write(self, metrics: Mapping[str, Any]) -> None:
-        if self.rank == 0:
-            self.to.mkdir(parents=True, exist_ok=True)
-            with (self.to / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
 
     def _identity(self) -> dict[str, Any]:
         """Return what must not change while a run goes on."""
@@ -363,7 +429,7 @@ class _Run:
 
     def _resumed(self) -> int:
         """Load the last whole checkpoint; return the step it goes on with."""
-        found = self.saver.last()
+        found = self.checkpoints.last()
         if found is None:
             return 0
         state = json.loads((found / STATE_NAME).read_text())
@@ -373,9 +439,7 @@ class _Run:
         set_state_dict(
             self.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer
         )
-        step = int(state["step"])
-        self._forget_after(step)
-        return step
+        return int(state["step"])
 
     def _check(self, state: Mapping[str, Any]) -> None:
         own = json.loads(json.dumps(self._identity()))
@@ -400,14 +464,6 @@ class _Run:
                     f"{position}; go on from an earlier checkpoint, or skip later positions"
                 )
 
-    def _forget_after(self, step: int) -> None:
-        """Take the lines of steps that were lost out of the metrics."""
-        path = self.to / "metrics.jsonl"
-        if self.rank == 0 and path.exists():
-            lines = path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n")]
-            path.write_text("".join(line for line in kept if json.loads(line)["step"] <= step))
-
     def _export(self) -> None:
         """Write the model as transformers reads it, with its tokenizer: `<to>/model`."""
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -418,68 +474,14 @@ class _Run:
                 self.dataset.manifest.eos_id,
                 weights,
                 self.to / MODEL,
-                self.config.shards,
+                self.dataset.tokenizer(),
             )
         dist.barrier()
 
     def _save(self, step: int) -> None:
         model, optimizer = get_state_dict(self.model, self.optimizer)
         state = {**self._identity(), "step": step, "skipped": self.samples.skipped}
-        self.saver.save({"model": model, "optimizer": optimizer}, step, state)
-
-
-class _Saver:
-    """Writes checkpoints in the background; each appears under its name when it is whole."""
-
-    def __init__(self, folder: Path, keep: int, rank: int) -> None:
-        self.folder, self.keep, self.rank = folder, keep, rank
-        self._pending: tuple[Any, Path, Path, Mapping[str, Any]] | None = None
-
-    def last(self) -> Path | None:
-        """Return the last whole checkpoint."""
-        found = [path for path in self.folder.glob("step-*") if (path / STATE_NAME).exists()]
-        return max(found, default=None)
-
-    def save(self, tensors: Mapping[str, Any], step: int, state: Mapping[str, Any]) -> None:
-        """Begin to write; what is written already is waited for first."""
-        self.wait()
-        target = self.folder / f"step-{step:0{STEP_DIGITS}d}"
-        if (target / STATE_NAME).exists():
-            return
-        unfinished = self.folder / f".{target.name}"
-        if self.rank == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(unfinished, ignore_errors=True)
-        dist.barrier()
-        writing = async_save(dict(tensors), checkpoint_id=unfinished)
-        self._pending = (writing, unfinished, target, state)
-
-    def poll(self) -> None:
-        """Finish a checkpoint that has been written."""
-        if self._pending is not None and self._pending[0].done() and dist.get_world_size() == 1:
-            self.wait()
-
-    def wait(self) -> None:
-        """Finish the checkpoint that is being written; raises CheckpointFailed."""
-        if self._pending is None:
-            return
-        writing, unfinished, target, state = self._pending
-        self._pending = None
-        try:
-            writing.result()
-            if self.rank == 0:
-                (unfinished / STATE_NAME).write_text(json.dumps(state) + "\n")
-                unfinished.rename(target)
-                for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
-                    shutil.rmtree(old)
-        except Exception as error:  # torch wraps what the file system said in its own
-            shutil.rmtree(unfinished, ignore_errors=True)
-            last = self.last()
-            raise CheckpointFailed(
-                f"{target} could not be written ({error}); the last whole one is "
-                f"{last.name if last else 'none'}: free space, and run the same command again"
-            ) from None
-        dist.barrier()
+        self.checkpoints.save({"model": model, "optimizer": optimizer}, step, state)
 
 
 def _skipped(given: tuple[str, ...]) -> list[tuple[int, int]]:

@@ -60,16 +60,14 @@ def build(preset: Preset, eos_id: int | None = None, device: str = "cpu") -> Lla
 
 
 def export(
-    preset: Preset, eos_id: int, weights: dict[str, Tensor], to: Path, location: str
+    preset: Preset, eos_id: int, weights: dict[str, Tensor], to: Path, tokenizer: Path
 ) -> None:
-    """Write weights and configuration as transformers reads them, and the release's tokenizer."""
+    """Write weights and configuration as transformers reads them, with a tokenizer.json."""
     unfinished = to.with_name(f".{to.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     shape = build(preset, eos_id, device="meta")
     shape.save_pretrained(unfinished, state_dict=weights)
-    tokenizer = Path(location, TOKENIZER_NAME)
-    if tokenizer.exists():
-        tokenizer_of(tokenizer, eos_id).save_pretrained(unfinished)
+    tokenizer_of(tokenizer, eos_id).save_pretrained(unfinished)
     shutil.rmtree(to, ignore_errors=True)
     unfinished.rename(to)
 

@@ -15,7 +15,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'curation[train]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'curation[train]'")
 
+import recipe_in_plain_torch as recipe  # noqa: E402
 from small_release import write_release  # noqa: E402
+from tensorboard.backend.event_processing.event_accumulator import (  # noqa: E402
+    EventAccumulator,
+)
 
 from curation.errors import (  # noqa: E402
     CheckpointFailed,
@@ -25,8 +29,9 @@ from curation.errors import (  # noqa: E402
     OutOfMemory,
 )
 from curation.tokens.reader import open_shards  # noqa: E402
-from curation.train import loop  # noqa: E402
+from curation.train import checkpoints, loop  # noqa: E402
 from curation.train.loop import train  # noqa: E402
+from curation.train.metrics import peak_flops  # noqa: E402
 from curation.train.settings import TrainConfig  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +77,72 @@ def test_it_learns_and_says_how(configure):
     assert all(0 < row["mfu"] < 1 for row in rows)
 
 
+def test_the_losses_are_those_of_the_recipe_written_a_second_time(configure, release):
+    """Golden losses: model, loss, optimiser, schedule and data in float64, by another's code."""
+    config = configure(num_steps=10, seed=3)
+    train(config)
+    torch.manual_seed(3)
+    shape = loop.preset("tiny")
+    built = loop.models.build(replace(shape, sequence_length=32))
+    weights = {name: value.detach() for name, value in built.named_parameters()}
+    expected = recipe.losses(
+        weights, sorted(release.glob("train-*.parquet")), num_layers=shape.num_layers,
+        num_heads=shape.num_heads, batch_size=8, num_steps=10, warmup_steps=2, peak=5e-3,
+    )  # fmt: skip
+    assert losses(config) == pytest.approx(expected, rel=2e-5)
+    assert expected[-1] < expected[0] - 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+def test_compiled_it_has_the_same_losses(configure):
+    for to, is_compiled in (("plain", False), ("compiled", True)):
+        train(configure(to, compile=is_compiled, num_steps=4))
+    assert losses(configure("compiled")) == pytest.approx(losses(configure("plain")), rel=1e-5)
+
+
+def test_tensorboard_shows_what_metrics_hold(configure):
+    """Also after going on: steps that were done again are there once."""
+    config = configure()
+    train(config, stop_before=3)
+    with (Path(config.to) / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "loss": 1.0}) + "\n")
+    train(config)
+    board = EventAccumulator(str(Path(config.to) / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("loss")] == list(range(1, STEPS + 1))
+    shown = [event.value for event in board.Scalars("loss")]
+    assert shown == pytest.approx(losses(config), rel=1e-6)
+    assert set(board.Tags()["scalars"]) >= {"gradient_norm", "tokens_per_second", "data_seconds"}
+
+
+def test_the_time_of_a_step_has_parts(configure):
+    config = configure()
+    found = train(config)
+    assert 0.5 < sum(found.shares.values()) <= 1
+    assert set(found.shares) == {"data", "forward", "backward", "optimizer"}
+    assert all(row["forward_seconds"] > 0 < row["backward_seconds"] for row in metrics(config))
+
+
+def test_a_release_behind_a_url(configure, release, tmp_path, monkeypatch):
+    """Bits per byte and the tokenizer of the model need the release's tokenizer.json."""
+    monkeypatch.setattr("curation.models.cache_dir", lambda name: tmp_path / "cache" / name)
+    near = train(configure("near"))
+    far = train(configure("far", shards=release.as_uri()))
+    assert far == replace(near, shares=far.shares)
+    tokenizers = [tmp_path / to / "model" / "tokenizer.json" for to in ("near", "far")]
+    assert tokenizers[0].read_bytes() == tokenizers[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "flops"),
+    [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4", 312e12),
+     ("NVIDIA L40S", 362e12), ("Another", 0.0)],
+)  # fmt: skip
+def test_peaks_of_devices(monkeypatch, name, flops):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    assert peak_flops(torch.device("cuda")) == flops
+    assert peak_flops(torch.device("cpu")) == 0.0
+
+
 def test_the_same_run_has_the_same_losses_and_another_seed_others(configure):
     for to, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(configure(to, seed=seed, num_steps=3))
@@ -115,15 +186,22 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(configure, tmp_path):
 
 
 def test_two_processes_see_the_samples_of_one_and_go_on_as_one(configure, tmp_path):
-    """On gloo: the first half of the steps by two, the rest by one."""
-    train(configure("one"))
-    config = configure("two")
+    """On gloo: the first half of the steps by two, the rest by one.
+
+    The first of the two alone finds checkpoints due, which both then write; three rows are
+    validated, two by one process and one by the other.
+    """
+    how = {"validate_steps": 2, "validation_rows": 3, "micro_batch_size": 2}
+    train(configure("one", **how))
+    config = configure("two", **how)
     script = tmp_path / "half.py"
     script.write_text(
-        "from curation.train.loop import train\nfrom curation.train.settings import TrainConfig\n"
+        "import os\nfrom curation.train.loop import train\n"
+        "from curation.train.settings import TrainConfig\n"
+        "seconds = 0.0 if os.environ['RANK'] == '0' else 1e9\n"
         f"train(TrainConfig(shards={config.shards!r}, to={config.to!r}, preset='tiny', "
-        f"num_steps={STEPS}, batch_size=8, warmup_steps=2, checkpoint_seconds=1e9, "
-        "learning_rate=5e-3), stop_before=4)\n"
+        f"num_steps={STEPS}, batch_size=8, warmup_steps=2, checkpoint_seconds=seconds, "
+        f"learning_rate=5e-3, **{how}), stop_before=4)\n"
     )
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
@@ -135,8 +213,12 @@ def test_two_processes_see_the_samples_of_one_and_go_on_as_one(configure, tmp_pa
         command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    train(configure("two"))
-    assert losses(configure("two")) == pytest.approx(losses(configure("one")), rel=1e-4)
+    kept = sorted(path.name for path in (Path(config.to) / "checkpoints").iterdir())
+    assert kept == ["step-000000003", "step-000000004"]
+    train(config)
+    assert losses(config) == pytest.approx(losses(configure("one")), rel=1e-4)
+    bits = [[row["bits_per_byte"] for row in metrics(configure(to))[1::2]] for to in ("one", "two")]
+    assert bits[1] == pytest.approx(bits[0], rel=1e-4) and len(bits[0]) == 4
 
 
 def test_another_release_is_refused(configure, tmp_path):
@@ -175,7 +257,7 @@ def test_a_loss_that_is_no_number_names_its_samples_and_can_be_skipped(configure
 
 def test_a_full_disk_leaves_the_last_checkpoint(configure, monkeypatch):
     train(configure("run"), stop_before=2)
-    own = loop.async_save
+    own = checkpoints.async_save
 
     class Failing:
         def result(self):
@@ -184,12 +266,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(configure, monkeypatch):
         def done(self):
             return True
 
-    monkeypatch.setattr(loop, "async_save", lambda *_, **__: Failing())
+    monkeypatch.setattr(checkpoints, "async_save", lambda *_, **__: Failing())
     with pytest.raises(
         CheckpointFailed, match=r"No space left.* last whole one is step-000000002: free space"
     ):
         train(configure("run"))
-    monkeypatch.setattr(loop, "async_save", own)
+    monkeypatch.setattr(checkpoints, "async_save", own)
     train(configure("whole"))
     train(configure("run"))
     assert losses(configure("run")) == losses(configure("whole"))
