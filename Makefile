@@ -61,7 +61,7 @@ bench-corpus: $(INSTALLED_BENCH) ## build dated dumps of manuals for benchmarks:
 
 train-demo: $(INSTALLED_TRAIN) run ## train a tiny model on the demo's shards, on the CPU: out/demo/train
 	$(BIN)/python jobs/train.py --shards out/demo/shards/demo --to out/demo/train --preset tiny \
-		--num-steps 200 --batch-size 4 --warmup-steps 20 --epochs 5 --learning-rate 3e-3
+		--num-steps 200 --batch-size 4 --warmup-steps 20 --epochs 5 --learning-rate 3e-3 --max-loss 6
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log

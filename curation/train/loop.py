@@ -13,8 +13,8 @@ import json
 import math
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -46,7 +46,7 @@ from curation.tokens.shards import VALIDATION
 from curation.train import model as models
 from curation.train.checkpoints import STATE_NAME, Checkpoints
 from curation.train.data import Batch, Samples
-from curation.train.metrics import Clock, Metrics, peak_flops
+from curation.train.metrics import METRICS_NAME, Clock, Metrics, peak_flops
 from curation.train.presets import Preset, preset
 from curation.train.scaling import step_flops_per_token
 from curation.train.schedule import MultiStep
@@ -57,6 +57,7 @@ WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+JUDGED_STEPS = 10  # whose mean loss is compared with max_loss: one batch is noise
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,7 @@ class _Run:
         last = self.num_steps if stop_before is None else min(stop_before, self.num_steps)
         loss, bits = math.nan, None
         spent: Counter[str] = Counter()
+        recent: deque[float] = deque(maxlen=JUDGED_STEPS)
         saved = time.monotonic()
         with self._reported(step, tell) as report, closing(self._batches(step, last)) as batches:
             while step < last:
@@ -243,6 +245,7 @@ class _Run:
                 is_due = began - saved >= self.config.checkpoint_seconds
                 found = self._step(step, batch, is_due)
                 loss = found.loss
+                recent.append(loss)
                 step += 1
                 times = self.clock.read()
                 seconds = time.monotonic() - began
@@ -262,8 +265,17 @@ class _Run:
         self.checkpoints.wait()
         if step == self.num_steps:
             self._export()
+            self._judge(recent)
         whole = spent.pop("step", 0.0)
         return Outcome(step, loss, bits, {part: own / whole for part, own in spent.items()})
+
+    def _judge(self, recent: Collection[float]) -> None:
+        bound, mean = self.config.max_loss, sum(recent) / max(len(recent), 1)
+        if bound and mean > bound:
+            raise LossDiverged(
+                f"the last {len(recent)} steps have a mean loss of {mean:.4f}, above max_loss = "
+                f"{bound:g}; look at {self.to / METRICS_NAME}, then train longer or raise the bound"
+            )
 
     @contextmanager
     def _reported(

@@ -114,6 +114,14 @@ def test_tensorboard_shows_what_metrics_hold(configure):
     assert set(board.Tags()["scalars"]) >= {"gradient_norm", "tokens_per_second", "data_seconds"}
 
 
+def test_a_loss_above_its_bound_is_an_error_of_a_finished_run(configure):
+    """The model is written all the same; below its bound nothing is said."""
+    with pytest.raises(LossDiverged, match=r"last 8 steps have a mean loss of .* max_loss = 1;"):
+        train(configure(max_loss=1.0))
+    assert (Path(configure().to) / "model" / "config.json").exists()
+    train(configure("other", max_loss=9.0))
+
+
 def test_the_time_of_a_step_has_parts(configure):
     config = configure()
     found = train(config)
