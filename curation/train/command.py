@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,10 @@ def train(arguments: Sequence[str] | None = None) -> None:
         loaded: TrainConfig = _config(config, TrainConfig)
         found = loop.train(loaded, tell=_Progress())
         bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.3f} bits a byte"
-        sys.stderr.write(f"\nstep {found.step}: loss {found.loss:.4f}{bits}: {loaded.to}\n")
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"\nstep {found.step}: loss {found.loss:.4f}{bits}: {loaded.to}\n")
+            shares = [f"{part} {share:.1%}" for part, share in found.shares.items()]
+            sys.stderr.write(f"time of the steps: {', '.join(shares)}\n" if shares else "")
 
     _guarded(act)
 

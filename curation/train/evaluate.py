@@ -3,7 +3,6 @@
 Beside each number stands the paper's (DeepSeek LLM, tables 5, 6 and 12) where there is one.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,18 +85,16 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
 
 def bits_per_byte(model: Any, config: EvaluateConfig) -> float:
     """Return the bits that a byte of a split costs: comparable between tokenizers."""
-    dataset = open_shards(config.shards, config.split)
-    samples = Samples(dataset, 1)
+    samples = Samples(open_shards(config.shards, config.split), 1)
     sizes = models.token_bytes(Path(config.model, TOKENIZER_NAME), model.config.vocab_size)
-    nats, num_bytes = 0.0, 0
+    sizes = sizes.to(model.device)
+    cost = torch.zeros(2, dtype=torch.float64, device=model.device)
     for step in range(min(config.num_rows, samples.num_steps)):
         batch = samples.batch(step)
-        ids = torch.from_numpy(batch.input_ids.astype("int64")).to(model.device)
-        labels = models.labels_of(ids, torch.from_numpy(batch.num_tokens).to(model.device))
-        with torch.no_grad():
-            nats += float(models.summed_loss(model, ids, labels))
-        num_bytes += int(sizes[labels[labels != models.IGNORED].cpu()].sum())
-    return nats / math.log(2) / max(num_bytes, 1)
+        ids = torch.from_numpy(batch.input_ids).to(model.device).long()
+        counts = torch.from_numpy(batch.num_tokens).to(model.device)
+        cost += models.nats_and_bytes(model, ids, counts, sizes)
+    return models.bits_per_byte(cost)
 
 
 def repetition(model: Any, tokenizer: Any, config: EvaluateConfig) -> float:

@@ -13,11 +13,12 @@ import json
 import math
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from curation.tokens.shards import VALIDATION
 from curation.train import model as models
 from curation.train.checkpoints import STATE_NAME, Checkpoints
 from curation.train.data import Batch, Samples
-from curation.train.metrics import METRICS_NAME, Clock, Metrics, peak_flops
+from curation.train.metrics import METRICS_NAME, Clock, Metrics, last_losses, peak_flops
 from curation.train.presets import Preset, preset
 from curation.train.scaling import step_flops_per_token
 from curation.train.schedule import MultiStep
@@ -235,7 +236,6 @@ class _Run:
         last = self.num_steps if stop_before is None else min(stop_before, self.num_steps)
         loss, bits = math.nan, None
         spent: Counter[str] = Counter()
-        recent: deque[float] = deque(maxlen=JUDGED_STEPS)
         saved = time.monotonic()
         with self._reported(step, tell) as report, closing(self._batches(step, last)) as batches:
             while step < last:
@@ -245,7 +245,6 @@ class _Run:
                 is_due = began - saved >= self.config.checkpoint_seconds
                 found = self._step(step, batch, is_due)
                 loss = found.loss
-                recent.append(loss)
                 step += 1
                 times = self.clock.read()
                 seconds = time.monotonic() - began
@@ -265,13 +264,17 @@ class _Run:
         self.checkpoints.wait()
         if step == self.num_steps:
             self._export()
-            self._judge(recent)
+            self._judge()
         whole = spent.pop("step", 0.0)
         return Outcome(step, loss, bits, {part: own / whole for part, own in spent.items()})
 
-    def _judge(self, recent: Collection[float]) -> None:
-        bound, mean = self.config.max_loss, sum(recent) / max(len(recent), 1)
-        if bound and mean > bound:
+    def _judge(self) -> None:
+        bound = self.config.max_loss
+        if not bound or self.rank > 0:
+            return
+        recent = last_losses(self.to, JUDGED_STEPS)
+        mean = sum(recent) / len(recent)
+        if mean > bound:
             raise LossDiverged(
                 f"the last {len(recent)} steps have a mean loss of {mean:.4f}, above max_loss = "
                 f"{bound:g}; look at {self.to / METRICS_NAME}, then train longer or raise the bound"
@@ -380,32 +383,35 @@ class _Run:
 
     # ---- validation ----------------------------------------------------------------------------
 
+    @cached_property
+    def token_bytes(self) -> torch.Tensor:
+        """Bytes of every token of the release's vocabulary."""
+        sizes = models.token_bytes(self.dataset.tokenizer(), self.shape.vocab_size)
+        return sizes.to(self.device)
+
     def validate(self) -> float | None:
         """Return bits per byte on rows of the validation split; None where there is none."""
         num_rows = min(self.config.validation_rows, len(self.held_out))
         if num_rows == 0:
             return None
-        sizes = models.token_bytes(self.dataset.tokenizer(), self.shape.vocab_size)
         held = Samples(self.held_out, 1)
         own = self.config.micro_batch_size
-        found = torch.zeros(2, dtype=torch.float64)  # nats and bytes
+        cost = torch.zeros(2, dtype=torch.float64, device=self.device)
         # sharded layers are gathered by all processes, so each computes as often as the others
         for start in range(0, num_rows, own * self.size):
             first = start + self.rank * own
-            rows = range(first, min(first + own, num_rows)) or range(1)
-            parts = [held.batch(row) for row in rows]
-            ids = torch.from_numpy(np.concatenate([part.input_ids for part in parts])).long()
+            parts = [held.batch(row) for row in range(first, min(first + own, num_rows))]
+            is_idle = not parts
+            parts = parts or [held.batch(0)]
+            ids = torch.from_numpy(np.concatenate([part.input_ids for part in parts]))
             counts = torch.from_numpy(np.concatenate([part.num_tokens for part in parts]))
-            labels = models.labels_of(ids, counts)
-            if first >= num_rows:
-                labels[:] = models.IGNORED
-            with torch.no_grad(), self._arithmetic():
-                nats = models.summed_loss(self.model, ids.to(self.device), labels.to(self.device))
-            found[0] += nats.cpu()
-            found[1] += sizes[labels[labels != models.IGNORED]].sum()
-        found = found.to(self.device)
-        dist.all_reduce(found)
-        return float(found[0] / math.log(2) / max(found[1].item(), 1))
+            ids, counts = ids.to(self.device).long(), counts.to(self.device)
+            with self._arithmetic():
+                cost += models.nats_and_bytes(
+                    self.model, ids, counts * (not is_idle), self.token_bytes
+                )
+        dist.all_reduce(cost)
+        return models.bits_per_byte(cost)
 
     # ---- metrics and checkpoints ---------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What a run says of itself: a line of metrics.jsonl a step, TensorBoard, and where time went."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ METRICS_NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 PARTS = ("data", "forward", "backward", "optimizer")
 
-# FLOPs a second in bf16 without sparsity, by a part of torch's name of the device (NVIDIA's data
+# FLOPs a second in bf16 without sparsity, by words of torch's name of the device (NVIDIA's data
 # sheets); the first that fits.
 PEAK_FLOPS = {
     "H100 PCIe": 756e12,
@@ -28,7 +29,6 @@ PEAK_FLOPS = {
     "A800": 312e12,
     "L40S": 362e12,
     "L4": 121e12,
-    "V100": 125e12,
 }
 
 
@@ -37,7 +37,15 @@ def peak_flops(device: torch.device) -> float:
     if device.type != "cuda":
         return 0.0
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), 0.0)
+    return next(
+        (peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name)), 0.0
+    )
+
+
+def last_losses(to: Path, num: int) -> list[float]:
+    """Return the losses of the last steps that a folder has metrics of."""
+    lines = (to / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+    return [float(json.loads(line)["loss"]) for line in lines[-num:]]
 
 
 class Clock:

@@ -1,5 +1,6 @@
 """The model: Hugging Face's LLaMA with DeepSeek LLM's shape, and a loss that fits in memory."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,26 @@ def summed_loss(
         part = hidden[start : start + CHUNK_TOKENS], targets[start : start + CHUNK_TOKENS]
         total = total + checkpoint(_chunk_loss, own.lm_head, *part, use_reentrant=False)
     return total
+
+
+def nats_and_bytes(
+    model: nn.Module, input_ids: Tensor, num_tokens: Tensor, sizes: Tensor
+) -> Tensor:
+    """Return (2,) what the labels of rows cost a model in nats, and their bytes by `token_bytes`.
+
+    In float64, on the device of all arguments; rows of 0 tokens have no labels.
+    """
+    labels = labels_of(input_ids, num_tokens)
+    with torch.no_grad():
+        nats = summed_loss(model, input_ids, labels)
+    num_bytes = sizes[labels[labels != IGNORED]].sum()
+    return torch.stack([nats.double(), num_bytes.double()])
+
+
+def bits_per_byte(cost: Tensor) -> float:
+    """Return the bits that a byte costs, of sums of `nats_and_bytes`."""
+    nats, num_bytes = cost.tolist()
+    return float(nats / math.log(2) / max(num_bytes, 1))
 
 
 def _chunk_loss(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ class TrainConfig:
     validate_steps: int = setting(0, "steps between validations; 0: at the end", low=0)
     validation_rows: int = setting(64, "rows of a validation", low=1, high=10**9)
     max_loss: float = setting(0.0, "the last 10 steps' mean must be below; 0: no bound", low=0.0)
-    peak_flops: float = setting(0.0, "FLOPs a second of a device, for MFU; 0: unknown", low=0.0)
+    peak_flops: float = setting(
+        0.0, "FLOPs a second of a device, for MFU; 0: a known GPU's", low=0.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
