@@ -23,6 +23,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
@@ -155,10 +156,10 @@ def _make(
         raise NotCommitted(
             "the lake holds no tokens: every document was rejected; see curation show"
         )
-    marked = _marked(tokens, spark.num_duplicates(session, lake), release).persist()
+    marked = marked_documents(tokens, spark.num_duplicates(session, lake), release).persist()
     context = Context(str(lake.path), "release", unit.dump, WHOLE_DUMP, attempt, config, {})
     try:
-        budgets, shares, cuts = _budgets(marked, release)
+        budgets, shares, cuts = budgets_and_cuts(marked, release)
         near = _near_train(session, config, lake, marked, cuts, release)
         rows = marked.repartitionByRange("doc_id").sortWithinPartitions("doc_id")
         write = partial(
@@ -170,14 +171,9 @@ def _make(
     account = dict(outcome.counts["account"])
 
     tokenizer = tokenizers.load(models.resolve(config.encode.tokenizer))
-    for dead in folder.parent.glob(f".{glob.escape(folder.name)}.*"):  # killed; we hold the lock
-        shutil.rmtree(dead)
-    unfinished = folder.with_name(f".{folder.name}.{attempt}")
-    unfinished.mkdir(parents=True)
-    try:
-        shutil.copyfile(models.resolve(config.encode.tokenizer), unfinished / shards.TOKENIZER_NAME)
+    with published(folder, config.encode.tokenizer, attempt) as unfinished:
         taken = partial(_taken, entries=tuple(outcome.files), lake=str(lake.path))
-        files = _write_shards(tokens, taken, release, unfinished, tokenizer.eos_id)
+        files = write_shards(tokens, taken, release, unfinished, tokenizer.eos_id)
         manifest = shards.Manifest(
             name=unit.dump,
             sequence_length=release.sequence_length,
@@ -229,10 +225,25 @@ def _make(
             files=tuple(outcome.files),
         )
         lake.commit(record)
+    return manifest, record
+
+
+@contextmanager
+def published(folder: Path, tokenizer: str, attempt: str) -> Iterator[Path]:
+    """Give the folder to write a release into, its tokenizer there; at the end it is `folder`.
+
+    What was left there by a killed attempt goes away: the caller holds the lake's lock.
+    """
+    for dead in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        shutil.rmtree(dead)
+    unfinished = folder.with_name(f".{folder.name}.{attempt}")
+    unfinished.mkdir(parents=True)
+    try:
+        shutil.copyfile(models.resolve(tokenizer), unfinished / shards.TOKENIZER_NAME)
+        yield unfinished
         os.rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return manifest, record
 
 
 def _checked_account(
@@ -271,7 +282,9 @@ def _unbalanced(name: str, what: str) -> ConservationError:
 # ---- marks, budgets, cuts ----------------------------------------------------------------------
 
 
-def _marked(tokens: DataFrame, duplicates: DataFrame | None, release: ReleaseConfig) -> DataFrame:
+def marked_documents(
+    tokens: DataFrame, duplicates: DataFrame | None, release: ReleaseConfig
+) -> DataFrame:
     """Return the component and the weight of every document."""
     labels = ["doc_id", "domain", "lang", "host", "perplexity_bucket", "quality_score"]
     slim = tokens.select(*labels, "num_tokens")
@@ -313,7 +326,7 @@ def _mark(batches: Iterator[pa.RecordBatch], release: ReleaseConfig) -> Iterator
         )
 
 
-def _budgets(
+def budgets_and_cuts(
     marked: DataFrame, release: ReleaseConfig
 ) -> tuple[dict[str, mixture.Budget], dict[str, float], Cuts]:
     """Plan the budgets and find where each ends, that of the validation set too.
@@ -413,7 +426,7 @@ def _in_buckets(
         ).filter(pa.array(mask))
 
 
-def _copies(
+def taken_copies(
     doc_ids: Int64Array, component: pa.Array, weight: Int32Array, cuts: Cuts, seed: int
 ) -> tuple[Int32Array, Int32Array]:
     """Return whole copies and partial tokens of documents of several components."""
@@ -440,29 +453,41 @@ def _near_train(
     release: ReleaseConfig,
 ) -> Int64Array:
     """Return the validation documents that are near one that may be trained on, ascending."""
-    signatures = spark.table(session, lake, "fingerprint", SIGNATURES)
-    if mixture.HELD_OUT not in cuts or signatures is None:
+    if mixture.HELD_OUT not in cuts:
         return np.zeros(0, np.int64)
     held = marked.where(F.col("component") == mixture.HELD_OUT).mapInArrow(
         partial(_chosen, cuts=cuts, seed=release.seed), "doc_id bigint"
     )
+    train = marked.where(F.col("component").isNotNull() & (F.col("component") != mixture.HELD_OUT))
+    return near_documents(session, lake, held, train, config.dedup.threshold)
+
+
+def near_documents(
+    session: SparkSession, lake: Lake, held: DataFrame, train: DataFrame, threshold: float
+) -> Int64Array:
+    """Return the doc_ids of `held` that are near one of `train`, ascending.
+
+    The signatures of `held` are sent to all tasks: 450 bytes a document.
+    """
+    signatures = spark.table(session, lake, "fingerprint", SIGNATURES)
+    if signatures is None:
+        return np.zeros(0, np.int64)
     slim = signatures.select("doc_id", "signature")
-    rows = slim.join(F.broadcast(held), on="doc_id", how="semi").toArrow().combine_chunks()
-    probe = split.Probe(
-        rows["doc_id"].to_numpy(), rows["signature"].combine_chunks(), config.dedup.threshold
-    )
+    held_rows = slim.join(F.broadcast(held.select("doc_id")), on="doc_id", how="semi")
+    rows = held_rows.toArrow().combine_chunks()
+    probe = split.Probe(rows["doc_id"].to_numpy(), rows["signature"].combine_chunks(), threshold)
     pairs = slim.mapInArrow(partial(_near, probe=probe), spark_ddl(NEAR))
-    train = marked.where(
-        F.col("component").isNotNull() & (F.col("component") != mixture.HELD_OUT)
-    ).select("doc_id")
-    found = pairs.join(train, on="doc_id", how="semi").select("held_id").distinct().toArrow()
+    near_train = pairs.join(train.select("doc_id"), on="doc_id", how="semi")
+    found = near_train.select("held_id").distinct().toArrow()
     return np.sort(found["held_id"].to_numpy())
 
 
 def _chosen(batches: Iterator[pa.RecordBatch], cuts: Cuts, seed: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         doc_ids = batch["doc_id"].to_numpy()
-        whole, part = _copies(doc_ids, batch["component"], batch["weight"].to_numpy(), cuts, seed)
+        whole, part = taken_copies(
+            doc_ids, batch["component"], batch["weight"].to_numpy(), cuts, seed
+        )
         yield batch.select(["doc_id"]).filter(pa.array((whole > 0) | (part > 0)))
 
 
@@ -497,7 +522,9 @@ def _mixture_rows(
         outcome.count("account", {"without_share": int(size[~has_component].sum())})
         batch, size = batch.filter(pa.array(has_component)), size[has_component]
         doc_ids, component = batch["doc_id"].to_numpy(), batch["component"]
-        whole, partial_tokens = _copies(doc_ids, component, batch["weight"].to_numpy(), cuts, seed)
+        whole, partial_tokens = taken_copies(
+            doc_ids, component, batch["weight"].to_numpy(), cuts, seed
+        )
         is_held = np.asarray(pc.equal(component, mixture.HELD_OUT))
         is_near = is_held & np.isin(doc_ids, near)
         whole[is_near], partial_tokens[is_near] = 0, 0
@@ -558,7 +585,7 @@ def _count(
 # ---- the shards --------------------------------------------------------------------------------
 
 
-def _write_shards(
+def write_shards(
     tokens: DataFrame, taken: Taken, release: ReleaseConfig, folder: Path, eos_id: int
 ) -> list[shards.ShardEntry]:
     """Send every copy to its shard and write each shard in one task."""

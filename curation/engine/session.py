@@ -79,6 +79,13 @@ def start(app_name: str = "curation") -> SparkSession:
     return session
 
 
+def stop() -> None:
+    """End the session, if there is one, and give back what it holds of a cluster."""
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        session.stop()
+
+
 def _is_not_of_py4j(record: logging.LogRecord) -> bool:
     return record.module != "java_gateway"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from curation.config import build
 from curation.errors import CurationError, PrerequisiteMissing
-from curation.train.settings import DpoConfig, EvaluateConfig, SftConfig, TrainConfig
+from curation.train.settings import AblateConfig, DpoConfig, EvaluateConfig, SftConfig, TrainConfig
 
 
 def train(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
             shares = [f"{part} {share:.1%}" for part, share in found.shares.items()]
             sys.stderr.write(f"time of the steps: {', '.join(shares)}\n" if shares else "")
 
-    _guarded(act)
+    guarded(act)
 
 
 def sft(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +46,7 @@ def sft(arguments: Sequence[str] | None = None) -> None:
 
         _say(align.sft(_config(config, SftConfig)), config.to)
 
-    _guarded(act)
+    guarded(act)
 
 
 def dpo(arguments: Sequence[str] | None = None) -> None:
@@ -60,7 +60,7 @@ def dpo(arguments: Sequence[str] | None = None) -> None:
 
         _say(align.dpo(_config(config, DpoConfig)), config.to)
 
-    _guarded(act)
+    guarded(act)
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
@@ -86,10 +86,20 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
         if config.to:
             Path(config.to).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
-    _guarded(act)
+    guarded(act)
 
 
-def _guarded(act: Callable[[], None]) -> None:
+def ablation(arguments: Sequence[str] | None = None) -> AblateConfig:
+    """Return what the options of jobs/ablate.py say; an error is one message and exit code 1."""
+    text = "Train a small model on a lake raw, deduplicated, filtered and remixed."
+    example = "jobs/ablate.py --config curation.toml --release main --to ablation"
+    options = parser(AblateConfig, text, example).parse_args(arguments)
+    found: list[AblateConfig] = []
+    guarded(lambda: found.append(_config(options, AblateConfig)))
+    return found[0]
+
+
+def guarded(act: Callable[[], None]) -> None:
     """Run; an error of the user is one message and exit code 1."""
     try:
         try:

@@ -258,6 +258,8 @@ class _Run:
                 if found.is_due:
                     self._save(step)
                     saved = time.monotonic()
+        if math.isnan(loss) and (self.to / METRICS_NAME).exists():  # all was done before
+            (loss,) = last_losses(self.to, 1)
         if step == self.num_steps and bits is None:
             bits = self.validate()
         self._save(step)

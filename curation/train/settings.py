@@ -36,6 +36,23 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblateConfig:
+    """The same small model on each arm of a lake, with each seed; every run sees all rows once."""
+
+    config: str = setting(doc="the TOML file of a lake that is encoded")
+    release: str = setting(doc="a release of it that holds out hosts: the mixture of arm remixed")
+    to: str = setting(doc="folder of arms, runs and the report")
+    num_tokens: int = setting(1_024_000, "of an arm", low=1, high=10**12)
+    num_seeds: int = setting(5, "of the sample, its order and the weights", low=2, high=1000)
+    preset: str = setting("tiny", "shape of the model", choices=tuple(PRESETS))
+    batch_size: int = setting(8, "rows of a step", low=1, high=10**6)
+    micro_batch_size: int = setting(4, "rows computed at once", low=1, high=10**6)
+    learning_rate: float = setting(3e-3, "peak", low=0.0, high=1.0)
+    warmup_steps: int = setting(20, "steps to the peak", low=0, high=10**9)
+    held_out_rows: int = setting(256, "rows of held-out text that judge", low=1, high=10**9)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SftConfig:
     """Supervised fine-tuning, with the paper's numbers for 7B (67B: 5e-6, 2 epochs)."""
 
