@@ -34,7 +34,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from curation import models
-from curation.config import Config, ReleaseConfig
+from curation.config import Config, ReleaseConfig, load
 from curation.engine import session as spark
 from curation.engine.kept import KeptPart, on_parts
 from curation.engine.lake import Lake
@@ -143,6 +143,21 @@ def make_arms(
         maker = _Maker(config, lake, release, holder, arms, keys)
         maker.make()
     return arms
+
+
+def releases(
+    config: str, release: str, to: str, num_tokens: int, num_seeds: int
+) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+    """Make the arms of a configuration file, and end the session: training needs no executors.
+
+    Returns the releases to train on, by arm, and those to judge by. Raises what `make_arms` does.
+    """
+    made = make_arms(load(Path(config)), release, Path(to), num_tokens, range(num_seeds))
+    spark.stop()
+    return (
+        {arm: [made.arm(arm, seed) for seed in made.seeds] for arm in ARMS},
+        {name: made.held_out(name) for name in HELD_OUT},
+    )
 
 
 class _Maker:

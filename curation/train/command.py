@@ -14,6 +14,10 @@ from curation.config import build
 from curation.errors import CurationError, PrerequisiteMissing
 from curation.train.settings import AblateConfig, DpoConfig, EvaluateConfig, SftConfig, TrainConfig
 
+MakeArms = Callable[
+    [str, str, str, int, int], tuple[Mapping[str, Sequence[Path]], Mapping[str, Path]]
+]
+
 
 def train(arguments: Sequence[str] | None = None) -> None:
     """Pretrain as the options say."""
@@ -32,7 +36,7 @@ def train(arguments: Sequence[str] | None = None) -> None:
             shares = [f"{part} {share:.1%}" for part, share in found.shares.items()]
             sys.stderr.write(f"time of the steps: {', '.join(shares)}\n" if shares else "")
 
-    guarded(act)
+    _guarded(act)
 
 
 def sft(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +50,7 @@ def sft(arguments: Sequence[str] | None = None) -> None:
 
         _say(align.sft(_config(config, SftConfig)), config.to)
 
-    guarded(act)
+    _guarded(act)
 
 
 def dpo(arguments: Sequence[str] | None = None) -> None:
@@ -60,7 +64,7 @@ def dpo(arguments: Sequence[str] | None = None) -> None:
 
         _say(align.dpo(_config(config, DpoConfig)), config.to)
 
-    guarded(act)
+    _guarded(act)
 
 
 def evaluate(arguments: Sequence[str] | None = None) -> None:
@@ -86,20 +90,37 @@ def evaluate(arguments: Sequence[str] | None = None) -> None:
         if config.to:
             Path(config.to).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
-    guarded(act)
+    _guarded(act)
 
 
-def ablation(arguments: Sequence[str] | None = None) -> AblateConfig:
-    """Return what the options of jobs/ablate.py say; an error is one message and exit code 1."""
+def ablate(make: MakeArms, arguments: Sequence[str] | None = None) -> None:
+    """Train on what `make` gives as the options say, and print the table.
+
+    `make` takes config, release, to, num_tokens and num_seeds, and returns the releases of each
+    arm, one a seed, and those that judge: Spark's work, of which this layer knows nothing.
+    """
     text = "Train a small model on a lake raw, deduplicated, filtered and remixed."
     example = "jobs/ablate.py --config curation.toml --release main --to ablation"
     options = parser(AblateConfig, text, example).parse_args(arguments)
-    found: list[AblateConfig] = []
-    guarded(lambda: found.append(_config(options, AblateConfig)))
-    return found[0]
+
+    def act() -> None:
+        from curation.train import ablation
+
+        config: AblateConfig = _config(options, AblateConfig)
+        arms, held_out = make(
+            config.config, config.release, config.to, config.num_tokens, config.num_seeds
+        )
+        runs = ablation.ablate(config, arms, held_out, tell=_tell)
+        sys.stdout.write(ablation.report(runs))
+
+    _guarded(act)
 
 
-def guarded(act: Callable[[], None]) -> None:
+def _tell(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _guarded(act: Callable[[], None]) -> None:
     """Run; an error of the user is one message and exit code 1."""
     try:
         try:

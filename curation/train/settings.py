@@ -49,7 +49,7 @@ class AblateConfig:
     micro_batch_size: int = setting(4, "rows computed at once", low=1, high=10**6)
     learning_rate: float = setting(3e-3, "peak", low=0.0, high=1.0)
     warmup_steps: int = setting(20, "steps to the peak", low=0, high=10**9)
-    held_out_rows: int = setting(256, "rows of held-out text that judge", low=1, high=10**9)
+    held_out_rows: int = setting(1024, "rows of held-out text that judge", low=1, high=10**9)
 
 
 @dataclass(frozen=True, kw_only=True)
