@@ -111,7 +111,7 @@ def read_remote_listing(url: str, base: str, settings: "RemoteConfig | None") ->
     check_url(url)
     content = read_url(url, settings or RemoteConfig())
     paths = set()
-    for number, line in _listing_lines(url, content):
+    for number, line in listing_lines(url, content):
         path = resolve(line, url, base)
         # with a local base the listing names a copy of the files
         is_local = base and not is_remote(base) and "://" not in line
@@ -269,7 +269,7 @@ def _read_listing(listing: str, base: str) -> list[str]:
     except OSError as error:
         raise InputInvalid(f"path listing {listing} cannot be read ({error}); check it") from error
     found = []
-    for number, line in _listing_lines(listing, content):
+    for number, line in listing_lines(listing, content):
         if "://" in line or is_remote(base):
             url = resolve(line, listing, base).removeprefix("file://")
             found.append(_checked(url, f"{listing} line {number}") if is_remote(url) else url)
@@ -286,7 +286,7 @@ def _read_listing(listing: str, base: str) -> list[str]:
     return sorted(found)
 
 
-def _listing_lines(listing: str, content: bytes) -> list[tuple[int, str]]:
+def listing_lines(listing: str, content: bytes) -> list[tuple[int, str]]:
     """Return the lines that are not blank with their numbers from 1; there is at least one."""
     try:
         is_packed = (urlsplit(listing).path if is_remote(listing) else listing).endswith(".gz")

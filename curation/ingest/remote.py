@@ -25,6 +25,7 @@ Waiting decides when bytes come, never which.
 import email.utils
 import errno
 import http.client
+import math
 import os
 import random
 import re
@@ -380,6 +381,7 @@ class RemoteFile(RawIOBase):
             headers["If-Match"] = etag
         address = _address(self.url, self.settings)
         timeout = self.settings.timeout_seconds
+        _process.requests.take(1, self.settings.requests_per_second, self._clock)
         try:
             response = _process.session().get(
                 address, headers=headers, stream=True, timeout=timeout
@@ -541,6 +543,7 @@ class _Body:
         self._missing = num_bytes  # on the wire; None: the last chunk says
         self._clock = file._clock
         self._timeout = file.settings.timeout_seconds
+        self._bytes_per_second = file.settings.bytes_per_second
         self._head = b""  # received already
         self._to_skip = 0
         self._decoder: Any = None  # zlib does not export its type
@@ -605,6 +608,7 @@ class _Body:
             self._missing -= len(data)
         self._waited += self._clock.now() - before
         self._arrived += len(data)
+        _process.bytes.take(len(data), self._bytes_per_second, self._clock)
         if self._waited >= self._timeout:
             if self._arrived < SLOWEST_BYTES_PER_SECOND * self._waited:
                 self._too_slow = f"only {self._arrived} bytes came in {self._waited:.0f} s"
@@ -666,6 +670,29 @@ class _Connections:
                 self._condition.notify_all()
 
 
+class Pace:
+    """A token bucket that the threads of a process share; it holds what was asked for last.
+
+    Who takes from it sleeps until everything taken before is paid at `rate` a second. So at most
+    rate x seconds and one amount more is taken in any stretch of time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paid_at = -math.inf  # seconds of the clock at which all that was taken is paid
+
+    def take(self, amount: int, rate: float, clock: Clock) -> None:
+        """Take an amount, sleeping first as long as must be; a rate of 0 takes at once."""
+        if rate == 0:
+            return
+        with self._lock:
+            now = clock.now()
+            start = max(now, self._paid_at)
+            self._paid_at = start + amount / rate
+        if start > now:
+            clock.sleep(start - now)
+
+
 class _Process:
     """What readers of one process share."""
 
@@ -678,6 +705,7 @@ class _Process:
     def forget(self) -> None:
         """Start anew: a forked worker must not write into its parent's connections."""
         self.connections = _Connections()
+        self.requests, self.bytes = Pace(), Pace()
         self._session: requests.Session | None = None
 
     def session(self) -> requests.Session:
