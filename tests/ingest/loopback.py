@@ -18,6 +18,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `server.content` with ranges and ETags, unless the script says otherwise."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a short body waits 40 ms for the header's acknowledgement
     server: "Server"
 
     def do_GET(self) -> None:
@@ -37,7 +38,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def asked(self) -> int:
         """The first byte that is asked for."""
         value = self.headers.get("Range", "bytes=0-")
-        return int(value.removeprefix("bytes=").removesuffix("-"))
+        return int(value.removeprefix("bytes=").partition("-")[0])
+
+    @property
+    def asked_last(self) -> int | None:
+        """The last byte that is asked for; None: all to the end."""
+        value = self.headers.get("Range", "").partition("-")[2]
+        return int(value) if value else None
 
     def answer(self, status: int, body: bytes, **headers: object) -> None:
         """Send a whole answer; `Content_Length=None` leaves that header out."""
@@ -120,8 +127,11 @@ def serve(handler: Handler, content: bytes | None, *, etag: str = '"v1"', **head
     elif handler.asked >= len(content):
         handler.answer(416, b"", Content_Range=f"bytes */{len(content)}")
     else:
-        part = content[handler.asked :]
-        where = f"bytes {handler.asked}-{len(content) - 1}/{len(content)}"
+        last = len(content) - 1
+        if handler.asked_last is not None:
+            last = min(last, handler.asked_last)
+        part = content[handler.asked : last + 1]
+        where = f"bytes {handler.asked}-{last}/{len(content)}"
         handler.answer(206, part, ETag=etag, Content_Range=where, **headers)
 
 
