@@ -21,6 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    track,
 )
 from rich.table import Table
 
@@ -346,6 +347,51 @@ def fetch_listing(
     _write_listing(to, found.lines)
     console.print(
         f"{len(found.lines):,} of {found.num_listed:,} files of {dump}: {escape(str(to))}",
+        soft_wrap=True,
+    )
+
+
+@app.command("fetch-index")
+def fetch_index(
+    dump: DumpArgument,
+    to: ListingOption,
+    host: Annotated[
+        list[str], typer.Option("--host", help="Pages of this host and below it. Repeatable.")
+    ] = [],  # noqa: B006  (typer copies it)
+    language: Annotated[
+        list[str], typer.Option("--language", help="With this main language: eng. Repeatable.")
+    ] = [],  # noqa: B006
+    mime: Annotated[
+        list[str], typer.Option("--mime", help="Of this media type: text/html. Repeatable.")
+    ] = [],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first so many pages.")
+    ] = None,
+    config: RemoteOption = None,
+    data_url: DataOption = "https://data.commoncrawl.org/",
+    collinfo_url: CollinfoOption = "https://index.commoncrawl.org/collinfo.json",
+) -> None:
+    """Write the pages that Common Crawl's columnar index names as a listing of byte ranges.
+
+    Example: curation fetch-index CC-MAIN-2023-14 --host example.org --language eng --to a.paths
+    """
+    from curation.ingest import commoncrawl
+
+    _check_listing(to)
+    site = commoncrawl.Site(data_url, collinfo_url, _remote_settings(config))
+    found = commoncrawl.fetch_index(
+        site,
+        dump,
+        hosts=host,
+        languages=language,
+        mimes=mime,
+        limit=limit,
+        track=lambda parts: track(parts, f"index of {dump}", console=console, transient=True),
+    )
+    _write_listing(to, found.lines)
+    console.print(
+        f"{len(found.lines):,} of {found.num_listed:,} pages looked through in {dump}: "
+        f"{escape(str(to))}",
         soft_wrap=True,
     )
 

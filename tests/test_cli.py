@@ -229,6 +229,8 @@ def test_scaling_prints_the_laws_with_units(call: Callable[..., tuple[int, str, 
         (["memmap", "none", "--to", "x"], "no release at none"),
         (["export", "none", "--to", "x"], "there is no lake at none"),
         (["fetch-listing", "X", "--to", "a.txt"], "--to a.txt: the name of a path listing ends in"),
+        (["fetch-index", "X", "--to", "a.gz"], "--to a.gz: the name of a path listing ends in"),
+        (["fetch-index", "X", "--to", "a.paths"], "the index would give every page of the dump"),
         (["train-domains", "--label", "x", "--to", "d.json"], "--label 'x' is not LABEL=SOURCE"),
         (
             ["recall", "--seed", "s.txt", "--lake", "none", "--label", "m", "--to", "x"],
