@@ -172,9 +172,9 @@ def open_url(
     """
     if urlsplit(url).scheme not in HTTP_SCHEMES + S3_SCHEMES:
         return _open_other(url)
-    kind = PartFile if in_parts else RemoteFile
-    remote = kind(url, settings or _process.settings, expected or _process.known.get(url), clock)
     _, spans = split_ranges(url)
+    kind = PartFile if in_parts and not spans else RemoteFile
+    remote = kind(url, settings or _process.settings, expected or _process.known.get(url), clock)
     file = RangedFile(remote, spans) if spans else remote
     try:
         file.begin()
@@ -728,7 +728,11 @@ class _Body:
             return b""
         if self._too_slow:  # said now, so that what had come is kept
             raise _Hiccup(self._too_slow)
-        size = READ_BYTES if self._missing is None else min(READ_BYTES, self._missing)
+        size = READ_BYTES
+        if self._bytes_per_second:  # a read is paid within a second, so no connection idles long
+            size = max(1, int(min(size, self._bytes_per_second)))
+        if self._missing is not None:
+            size = min(size, self._missing)
         before = self._clock.now()
         try:
             data: bytes = self._response.raw.read1(size, decode_content=False)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import Server, Waits, cut, serve, status, whole
+from loopback import Server, Waits, cut, serve, stall, status, whole
 
 from curation import cli
 from curation.config import RemoteConfig, load
@@ -113,12 +113,16 @@ def test_a_list_of_crawls_that_is_none_is_refused(site, server, content):
 
 
 def test_failures_are_asked_again_and_what_lasts_is_named(site, server, waits):
+    impatient = site._replace(
+        settings=dataclasses.replace(SETTINGS, attempts=30, timeout_seconds=0.2)
+    )
     server.play(
         status(503, Retry_After="7"), cut(20), None,  # the list of crawls
-        status(429), cut(30, reset=True), None,
+        stall(30), status(200, b"x", Content_Length="many"), cut(30, reset=True), None,
     )  # fmt: skip
-    assert len(fetch_listing(site, DUMP, "wet").lines) == len(FILES)
+    assert len(fetch_listing(impatient, DUMP, "wet").lines) == len(FILES)
     assert waits.slept[0] == 7.5
+    assert len(waits.slept) >= 5  # all acts were played
     with pytest.raises(InputMissing, match=r"/warc\.paths\.gz: the server answers 404"):
         fetch_listing(site, DUMP, "warc")
     server.play(None, lambda handler, content: serve(handler, content[:-9]))
