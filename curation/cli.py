@@ -21,15 +21,16 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    track,
 )
 from rich.table import Table
 
 from curation import __version__
-from curation.engine.lake import Lake, RunRecord
+from curation.engine.lake import Lake, RunRecord, write_atomically
 from curation.errors import CurationError, InputInvalid, TimeBudgetSpent
 
 if TYPE_CHECKING:
-    from curation.config import Config
+    from curation.config import Config, RemoteConfig
     from curation.engine.query import Hit
     from curation.engine.stages import Unit
     from curation.engine.what_if import WhatIf
@@ -55,6 +56,15 @@ SetOption = Annotated[
 LakeOption = Annotated[
     Path | None, typer.Option("--lake", help="Use this lake instead of the configured one.")
 ]
+DumpArgument = Annotated[
+    str, typer.Argument(help="A crawl of Common Crawl, for example CC-MAIN-2023-14.")
+]
+ListingOption = Annotated[Path, typer.Option("--to", help="The listing to write: *.paths.")]
+RemoteOption = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file whose [remote] settings count.")
+]
+DataOption = Annotated[str, typer.Option("--data-url", help="Where its data are: a mirror.")]
+CollinfoOption = Annotated[str, typer.Option("--collinfo-url", help="Where its crawls are listed.")]
 
 
 def command() -> None:
@@ -308,6 +318,82 @@ def report(config: ConfigPath, settings: SetOption = [], lake: LakeOption = None
     """
     loaded = _load(config, settings, lake)
     _write_report(loaded, Lake(loaded.lake), force=True)
+
+
+@app.command("fetch-listing")
+def fetch_listing(
+    dump: DumpArgument,
+    to: ListingOption,
+    kind: Annotated[
+        str, typer.Option("--kind", help="warc: pages; wet: text that Common Crawl extracted.")
+    ] = "warc",
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Only so many files; all without it.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Which files a sample has.")] = 0,
+    config: RemoteOption = None,
+    data_url: DataOption = "https://data.commoncrawl.org/",
+    collinfo_url: CollinfoOption = "https://index.commoncrawl.org/collinfo.json",
+) -> None:
+    """Write the files of a dump of Common Crawl, or a sample of them, as a listing for `inputs`.
+
+    Example: curation fetch-listing CC-MAIN-2023-14 --kind wet --sample 100 --seed 7 --to a.paths
+    """
+    from curation.ingest import commoncrawl
+
+    _check_listing(to)
+    site = commoncrawl.Site(data_url, collinfo_url, _remote_settings(config))
+    found = commoncrawl.fetch_listing(site, dump, kind, sample=sample, seed=seed)
+    _write_listing(to, found.lines)
+    console.print(
+        f"{len(found.lines):,} of {found.num_listed:,} files of {dump}: {escape(str(to))}",
+        soft_wrap=True,
+    )
+
+
+@app.command("fetch-index")
+def fetch_index(
+    dump: DumpArgument,
+    to: ListingOption,
+    host: Annotated[
+        list[str], typer.Option("--host", help="Pages of this host and below it. Repeatable.")
+    ] = [],  # noqa: B006  (typer copies it)
+    language: Annotated[
+        list[str], typer.Option("--language", help="With this main language: eng. Repeatable.")
+    ] = [],  # noqa: B006
+    mime: Annotated[
+        list[str], typer.Option("--mime", help="Of this media type: text/html. Repeatable.")
+    ] = [],  # noqa: B006
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first so many pages.")
+    ] = None,
+    config: RemoteOption = None,
+    data_url: DataOption = "https://data.commoncrawl.org/",
+    collinfo_url: CollinfoOption = "https://index.commoncrawl.org/collinfo.json",
+) -> None:
+    """Write the pages that Common Crawl's columnar index names as a listing of byte ranges.
+
+    Example: curation fetch-index CC-MAIN-2023-14 --host example.org --language eng --to a.paths
+    """
+    from curation.ingest import commoncrawl
+
+    _check_listing(to)
+    site = commoncrawl.Site(data_url, collinfo_url, _remote_settings(config))
+    found = commoncrawl.fetch_index(
+        site,
+        dump,
+        hosts=host,
+        languages=language,
+        mimes=mime,
+        limit=limit,
+        track=lambda parts: track(parts, f"index of {dump}", console=console, transient=True),
+    )
+    _write_listing(to, found.lines)
+    console.print(
+        f"{len(found.lines):,} of {found.num_listed:,} pages looked through in {dump}: "
+        f"{escape(str(to))}",
+        soft_wrap=True,
+    )
 
 
 @app.command("train-tokenizer")
@@ -652,6 +738,23 @@ def _load(path: Path, settings: Sequence[str], lake: Path | None) -> "Config":
 
     config = load(path, settings)
     return config if lake is None else replace(config, lake=str(lake.resolve()))
+
+
+def _remote_settings(config: Path | None) -> "RemoteConfig":
+    from curation.config import RemoteConfig
+
+    return RemoteConfig() if config is None else _load(config, (), None).remote
+
+
+def _check_listing(to: Path) -> None:
+    """Refuse a name under which `inputs` would not take a listing, before anything is fetched."""
+    if to.suffix != ".paths":
+        raise InputInvalid(f"--to {to}: the name of a path listing ends in .paths; name it so")
+
+
+def _write_listing(to: Path, lines: "Sequence[str]") -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(to, "".join(f"{line}\n" for line in lines))
 
 
 def _make_releases(

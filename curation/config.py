@@ -201,6 +201,12 @@ class RemoteConfig:
     connections: int = setting(
         4, "open requests of one worker process; a cluster has at most tasks x this", low=1, high=64
     )
+    requests_per_second: float = setting(
+        0.0, "requests that one worker process begins in a second, at most; 0: no limit", low=0.0
+    )
+    bytes_per_second: float = setting(
+        0.0, "bytes that one worker process takes in a second, on average; 0: no limit", low=0.0
+    )
     # Twenty waits of 1 s and on average half of 1, 2, 4, ..., 60 s: about nine minutes. Overload
     # of Common Crawl's servers comes and goes within minutes (status.commoncrawl.org, 2025).
     attempts: int = setting(

@@ -10,7 +10,7 @@ other types, see `curation.ingest.warc.RECORD_SCHEMA`, and behind each file a ro
 metadata is what its server said of a remote one), `base` (what lines of listings are relative to),
 `remote` (the [remote] settings as JSON). A partition is a group of neighbouring files, read in
 order, streamed: memory is one batch and one record. Paths and listings may be URLs; a remote file
-is a partition of its own.
+is a partition of its own, byte ranges of remote files are grouped.
 """
 
 import json
@@ -24,6 +24,7 @@ from curation.config import SOURCE_FORMATS, RemoteConfig, build
 from curation.errors import ConfigError
 from curation.ingest import remote, warc
 from curation.ingest.listing import InputFile, group_files, list_inputs
+from curation.ingest.ranges import split_ranges
 from curation.schemas import spark_ddl
 
 SOURCE_SCHEMA = pa.schema(
@@ -157,5 +158,6 @@ def _end_row(facts: remote.Facts | None) -> pa.RecordBatch:
 
 def _with_place(batch: pa.RecordBatch, ordinal: int, path: str) -> pa.RecordBatch:
     n = batch.num_rows
-    columns = [pa.array([ordinal] * n, pa.int32()), pa.array([path] * n, pa.string())]
+    archive, _ = split_ranges(path)  # offsets are those in the whole file
+    columns = [pa.array([ordinal] * n, pa.int32()), pa.array([archive] * n, pa.string())]
     return pa.record_batch([*columns, *batch.columns], schema=SOURCE_SCHEMA)

@@ -189,6 +189,7 @@ def _remote_inputs(config: Config) -> list[Finding]:
         list_inputs,
         read_remote_listing,
     )
+    from curation.ingest.ranges import split_ranges
     from curation.ingest.remote import open_url
 
     def fetch(dump: DumpConfig, url: str, listings: dict[str, RemoteListing]) -> str:
@@ -210,7 +211,7 @@ def _remote_inputs(config: Config) -> list[Finding]:
             return "none is remote"
         with open_url(first, config.remote) as stream:
             stream.read(1)
-        return f"{first} can be read"
+        return f"{split_ranges(first)[0]} can be read"
 
     findings = []
     for dump in config.dumps:

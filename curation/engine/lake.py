@@ -150,7 +150,7 @@ class Lake:
                     raise LakeCorrupt(
                         f"{path} holds files but is no lake; name an empty folder for the lake"
                     )
-                _write_atomically(marker, json.dumps({"format_version": FORMAT_VERSION}))
+                write_atomically(marker, json.dumps({"format_version": FORMAT_VERSION}))
             with open(path / "_lock", "a"):
                 pass
         except (FileExistsError, NotADirectoryError):
@@ -362,13 +362,13 @@ class Lake:
         lines += [json.dumps(asdict(file)) for file in files]
         folder = self.path / "_inputs"
         folder.mkdir(exist_ok=True)
-        _write_atomically(folder / f"{dump}.jsonl", "\n".join(lines) + "\n")
+        write_atomically(folder / f"{dump}.jsonl", "\n".join(lines) + "\n")
 
     def commit(self, record: RunRecord) -> None:
         """Make a stage and slice count, then remove the files that it supersedes."""
         path = self._record_path(record.stage, record.dump, record.slice)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, record.to_json())
+        write_atomically(path, record.to_json())
         if record.sources and record.dump in self._sources:
             self._sources[record.dump].update(record.sources)
         for folder in self._folders(record):
@@ -548,7 +548,7 @@ def _ranges(ordinals: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that a reader sees the old or the new one, and a crash leaves one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w") as file:

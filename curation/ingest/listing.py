@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from curation.errors import InputChanged, InputInvalid, InputMissing, InputVanished
+from curation.ingest.ranges import Span, join_ranges, split_ranges
 
 if TYPE_CHECKING:
     from curation.config import RemoteConfig
@@ -75,7 +76,9 @@ def list_inputs(
     Paths are absolute because workers have another working directory.
 
     A listing names one file a line, as a URL, or relative to `base`, or else to the listing: for a
-    remote one see `resolve`. `listings` are the remote ones that are read already, by URL.
+    remote one see `resolve`. A line `PATH<TAB>OFFSET<TAB>LENGTH` names whole records of a remote
+    archive; the lines of one archive become inputs of byte ranges (`ranges`). `listings` are the
+    remote ones that are read already, by URL.
 
     Raises InputMissing for an entry that does not exist or yields nothing, InputInvalid for a
     listing that cannot be read, and what `remote.open_url` raises. Cost: one stat per local file,
@@ -90,6 +93,13 @@ def list_inputs(
             known[entry] = read_remote_listing(entry, base, settings)
         found = known[entry].paths if entry in known else _expand(entry, source_format, base)
         paths.update(dict.fromkeys(found))
+    if source_format != "warc":
+        ranged = next((path for path in paths if split_ranges(path)[1]), None)
+        if ranged is not None:
+            raise InputInvalid(
+                f"{ranged} names byte ranges, and those are read of archives alone; name whole "
+                f"files where the format is {source_format}"
+            )
     return [_stat(path) for path in paths]
 
 
@@ -110,13 +120,15 @@ def read_remote_listing(url: str, base: str, settings: "RemoteConfig | None") ->
 
     check_url(url)
     content = read_url(url, settings or RemoteConfig())
-    paths = set()
-    for number, line in _listing_lines(url, content):
-        path = resolve(line, url, base)
+    named = []
+    for number, line in listing_lines(url, content):
+        where = f"{url} line {number}"
+        name, span = _split_line(line, where)
+        path = resolve(name, url, base)
         # with a local base the listing names a copy of the files
-        is_local = base and not is_remote(base) and "://" not in line
-        paths.add(path if is_local else _checked(path, f"{url} line {number}"))
-    return RemoteListing(hashlib.sha256(content).hexdigest(), base, tuple(sorted(paths)))
+        is_local = base and not is_remote(base) and "://" not in name
+        named.append((path if is_local else _checked(path, where), span))
+    return RemoteListing(hashlib.sha256(content).hexdigest(), base, tuple(_inputs_of(named)))
 
 
 def resolve(line: str, listing: str, base: str = "") -> str:
@@ -178,8 +190,8 @@ def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[Input
     """Group neighbouring files until a group has `group_bytes`: a task reads and writes one group.
 
     A remote file, whose size is not known beforehand, is a group of its own; archives of Common
-    Crawl are larger than a group anyway. Depends on the frozen listing alone, so a part holds the
-    same files on any cluster.
+    Crawl are larger than a group anyway. Byte ranges have the size that they name. Depends on the
+    frozen listing alone, so a part holds the same files on any cluster.
     """
     groups: list[list[InputFile]] = []
     size = group_bytes
@@ -188,8 +200,15 @@ def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[Input
             groups.append([])
             size = 0
         groups[-1].append(file)
-        size += group_bytes if file.size is None else file.size
+        size += _known_size(file, group_bytes)
     return groups
+
+
+def _known_size(file: InputFile, unknown: int) -> int:
+    if file.size is not None:
+        return file.size
+    _, spans = split_ranges(file.path)
+    return sum(span.stop - span.start for span in spans) or unknown
 
 
 def _expand(entry: str, source_format: str, base: str) -> Sequence[str]:
@@ -268,25 +287,55 @@ def _read_listing(listing: str, base: str) -> list[str]:
         content = Path(listing).read_bytes()
     except OSError as error:
         raise InputInvalid(f"path listing {listing} cannot be read ({error}); check it") from error
-    found = []
-    for number, line in _listing_lines(listing, content):
-        if "://" in line or is_remote(base):
-            url = resolve(line, listing, base).removeprefix("file://")
-            found.append(_checked(url, f"{listing} line {number}") if is_remote(url) else url)
+    named = []
+    for number, line in listing_lines(listing, content):
+        where = f"{listing} line {number}"
+        name, span = _split_line(line, where)
+        if "://" in name or is_remote(base):
+            url = resolve(name, listing, base).removeprefix("file://")
+            named.append((_checked(url, where) if is_remote(url) else url, span))
             continue
-        path = os.path.abspath(os.path.join(base or os.path.dirname(listing), line))
+        path = os.path.abspath(os.path.join(base or os.path.dirname(listing), name))
         if not os.path.isfile(path):
             raise InputMissing(
-                f"{listing} line {number} names {path}, which does not exist; relative paths are "
+                f"{where} names {path}, which does not exist; relative paths are "
                 f"relative to {'dumps.base' if base else 'the listing'}: restore the file, remove "
                 "the line, or set dumps.base (for Common Crawl's listings "
                 '"https://data.commoncrawl.org/")'
             )
-        found.append(path)
+        named.append((path, span))
+    return _inputs_of(named)
+
+
+def _split_line(line: str, where: str) -> tuple[str, Span | None]:
+    """Return the path of a line, and the bytes of it that the line names, if not all."""
+    name, *numbers = line.split("\t")
+    if not numbers:
+        return line, None
+    if len(numbers) != 2 or not all(map(str.isdecimal, numbers)) or int(numbers[1]) == 0:
+        raise InputInvalid(
+            f"{where} is {line!r}; a line with tabs has a path, an offset and a length in bytes: "
+            "correct it, or fetch the index again"
+        )
+    start, length = map(int, numbers)
+    return name, Span(start, start + length)
+
+
+def _inputs_of(named: Iterable[tuple[str, Span | None]]) -> list[str]:
+    """Return the sorted inputs that lines name: a file or a range of it each."""
+    found = set()
+    ranges: dict[str, list[Span]] = {}
+    for path, span in named:
+        if span is None:
+            found.add(path)
+        else:
+            ranges.setdefault(path, []).append(span)
+    for path, spans in ranges.items():
+        found.update(join_ranges(path, spans))
     return sorted(found)
 
 
-def _listing_lines(listing: str, content: bytes) -> list[tuple[int, str]]:
+def listing_lines(listing: str, content: bytes) -> list[tuple[int, str]]:
     """Return the lines that are not blank with their numbers from 1; there is at least one."""
     try:
         is_packed = (urlsplit(listing).path if is_remote(listing) else listing).endswith(".gz")

@@ -16,6 +16,9 @@ memory, so that a seek back (to the start, or behind damage) costs none. What fa
    Last-Modified) is InputChanged; If-Match lets the server see it first.
 4. Everything else, 403 and 404 above all, is an error of ours at once.
 
+Of a URL with byte ranges (`ranges`) each range costs one request, for its bytes alone; a server
+that sends the whole file instead is refused.
+
 An answer in a content encoding that nobody asked for is undone, unless it only labels what the
 file is by itself (a .gz that is stored as `Content-Encoding: gzip`).
 
@@ -25,16 +28,19 @@ Waiting decides when bytes come, never which.
 import email.utils
 import errno
 import http.client
+import math
 import os
 import random
 import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import RawIOBase
+from itertools import accumulate
 from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -55,6 +61,7 @@ from curation.errors import (
     InputUnreachable,
     PrerequisiteMissing,
 )
+from curation.ingest.ranges import Span, split_ranges
 
 HTTP_SCHEMES = ("http", "https")
 S3_SCHEMES = ("s3", "s3a")
@@ -151,19 +158,24 @@ def open_url(
     settings: RemoteConfig | None = None,
     expected: Facts | None = None,
     clock: Clock = Clock(),  # noqa: B008  (immutable)
+    *,
+    in_parts: bool = False,
 ) -> BinaryIO:
     """Open a URL as a seekable binary stream; http, https and s3 are read by `RemoteFile`.
 
-    Other schemes are opened by fsspec, with the care that their library takes. The first request is
-    made here, so what is missing or forbidden raises at once: InputMissing, InputRefused,
-    InputInvalid, InputUnreachable, or InputChanged where the file is not the `expected` one. Later
-    reads raise RemoteFailure, an OSError that carries such an error.
+    Other schemes are opened by fsspec, with the care that their library takes. Byte ranges of a
+    file are a RangedFile. With `in_parts` every read asks for its own bytes alone, which suits
+    reads far apart (Parquet). The first request is made here, so what is missing or forbidden
+    raises at once: InputMissing, InputRefused, InputInvalid, InputUnreachable, or InputChanged
+    where the file is not the `expected` one. Later reads raise RemoteFailure, an OSError that
+    carries such an error.
     """
     if urlsplit(url).scheme not in HTTP_SCHEMES + S3_SCHEMES:
         return _open_other(url)
-    file = RemoteFile(
-        url, settings or _process.settings, expected or _process.known.get(url), clock
-    )
+    _, spans = split_ranges(url)
+    kind = PartFile if in_parts and not spans else RemoteFile
+    remote = kind(url, settings or _process.settings, expected or _process.known.get(url), clock)
+    file = RangedFile(remote, spans) if spans else remote
     try:
         file.begin()
     except RemoteFailure as failure:
@@ -196,6 +208,7 @@ def check_url(url: str) -> None:
             f"{url}: nothing here reads {parts.scheme}://; inputs are files, https://, s3://, or "
             "what an installed fsspec file system opens"
         )
+    split_ranges(url)
 
 
 class _Hiccup(Exception):
@@ -210,7 +223,8 @@ class RemoteFile(RawIOBase):
     """A file at a URL, read over as few requests as possible; one thread at a time.
 
     `facts` is what the server says of the file; its size may become known only at the end. Memory:
-    WINDOW_BYTES, twice for a moment.
+    WINDOW_BYTES, twice for a moment. With `stop` no request asks for the byte there or behind it:
+    reads must end before, and a server that sends other bytes is refused.
     """
 
     def __init__(
@@ -221,6 +235,7 @@ class RemoteFile(RawIOBase):
         self.url = url
         self.settings = settings
         self.facts = Facts()
+        self.stop: int | None = None
         self.is_busy = False  # in a request just now; owned by _Connections
         self._expected = expected or Facts()
         self._clock = clock
@@ -244,6 +259,7 @@ class RemoteFile(RawIOBase):
     def begin(self) -> None:
         """Make the first request. Raises RemoteFailure."""
         if not self._window:
+            self._go_to(self._position)
             self._fill()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -297,7 +313,8 @@ class RemoteFile(RawIOBase):
         if size is not None and position >= size:
             return False
         gap = position - self._window_end
-        if gap < 0 or (gap > SKIP_BYTES and size is not None):
+        is_far = gap > 0 if self.stop is not None else gap > SKIP_BYTES and size is not None
+        if gap < 0 or is_far:
             self.hang_up()
             self._window.clear()
             self._window_end = position
@@ -374,12 +391,13 @@ class RemoteFile(RawIOBase):
         """Ask for the file from `position` on; None when the question has to be put otherwise."""
         headers = {"User-Agent": user_agent(self.settings), "Accept-Encoding": "identity"}
         if self._ranges:
-            headers["Range"] = f"bytes={position}-"
+            headers["Range"] = f"bytes={position}-{'' if self.stop is None else self.stop - 1}"
         etag = self.facts.etag or self._expected.etag
         if etag is not None and not etag.startswith("W/"):
             headers["If-Match"] = etag
-        address = _address(self.url, self.settings)
+        address = _address(split_ranges(self.url)[0], self.settings)
         timeout = self.settings.timeout_seconds
+        _process.requests.take(1, self.settings.requests_per_second, self._clock)
         try:
             response = _process.session().get(
                 address, headers=headers, stream=True, timeout=timeout
@@ -411,17 +429,23 @@ class RemoteFile(RawIOBase):
         stated = _content_length(headers)
         if status == 206:
             found = CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-            if found is None or int(found[1]) != position or int(found[2]) < position:
+            stop = math.inf if self.stop is None else self.stop
+            if found is None or int(found[1]) != position or not position <= int(found[2]) < stop:
                 said = headers.get("Content-Range", "no Content-Range")
-                raise _Hiccup(f"206 with {said!r} where bytes {position}- were asked for")
+                asked = f"{position}-{'' if self.stop is None else self.stop - 1}"
+                raise _Hiccup(f"206 with {said!r} where bytes {asked} were asked for")
             num_bytes = int(found[2]) - position + 1
             if stated not in (None, num_bytes):
                 raise _Hiccup(f"Content-Length {stated} for {found[0]}, which are {num_bytes}")
             if found[3] == "*":  # a whole answer states the length
-                self._ranges = False
+                self._ask_for_all("206 without the length of the file")
                 return None
             start, size = position, int(found[3])
+            if self.stop is not None and self.stop > size:
+                raise self.too_short(size)
         else:
+            if self.stop is not None:
+                self._ask_for_all("200, the whole file")
             if stated is None and headers.get("Transfer-Encoding", "").lower() != "chunked":
                 raise RemoteFailure(
                     InputInvalid(
@@ -434,7 +458,7 @@ class RemoteFile(RawIOBase):
         body = _Body(response, start, num_bytes, self)
         if self._undo_coding(body, headers):
             if self._ranges:  # of the encoded file, or of the plain one: servers disagree
-                self._ranges = False
+                self._ask_for_all("206 in a content encoding")
                 return None
             size = None
         self._learn(Facts(size, headers.get("ETag"), headers.get("Last-Modified")))
@@ -464,9 +488,32 @@ class RemoteFile(RawIOBase):
         found = UNSATISFIED_RANGE.fullmatch(headers.get("Content-Range", "").strip())
         if found is not None:
             self._learn(self.facts._replace(size=int(found[1])))
+        if self.stop is not None:
+            raise self.too_short(self.facts.size)
         if position > 0:
             raise _Hiccup(f"416 for bytes {position}-")
+        self._ask_for_all("416")
+
+    def _ask_for_all(self, said: str) -> None:
+        """Let the next request name no range; raises where only a range is wanted."""
+        if self.stop is not None:
+            raise RemoteFailure(
+                InputInvalid(
+                    f"{self.url}: the server answers a byte range with {said}; name the whole file "
+                    "instead of ranges, or a server that sends them"
+                )
+            )
         self._ranges = False
+
+    def too_short(self, size: int | None) -> RemoteFailure:
+        """Return the error of a range that ends behind the file."""
+        known = "fewer" if size is None else str(size)
+        return RemoteFailure(
+            InputInvalid(
+                f"{self.url}: a byte range ends at {self.stop}, and the file has {known} bytes; "
+                "the listing is of another file: fetch the index again"
+            )
+        )
 
     def _learn(self, facts: Facts) -> None:
         """Take what an answer says about the file; raises InputChanged if it contradicts."""
@@ -530,6 +577,93 @@ class RemoteFile(RawIOBase):
         return _Hiccup(_line(error))
 
 
+class PartFile(RemoteFile):
+    """A remote file of which every read asks for its own bytes alone."""
+
+    def begin(self) -> None:
+        """Ask for the first byte: the answer states the size. Raises RemoteFailure."""
+        self.stop = 1
+        super().begin()
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return `size` bytes, fewer only at the end of the file. Raises RemoteFailure."""
+        end = self._measure()
+        self.stop = end if size is None or size < 0 else min(self._position + size, end)
+        return super().read(max(self.stop - self._position, 0))
+
+
+class RangedFile(RawIOBase):
+    """Ranges of a remote file end to end: position 0 is the first byte of the first one."""
+
+    def __init__(self, file: RemoteFile, spans: Sequence[Span]) -> None:
+        super().__init__()
+        self._file = file
+        self._spans = spans
+        lengths = (span.stop - span.start for span in spans)
+        self._starts = list(accumulate(lengths, initial=0))  # of each span, and the end of the last
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def begin(self) -> None:
+        """Make the first request. Raises RemoteFailure."""
+        self._enter(self._spans[0])
+        self._file.begin()
+
+    def locate(self, position: int) -> int:
+        """Return where in the whole file a position lies."""
+        number = self._span_at(position)
+        return self._spans[number].start + position - self._starts[number]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position; costs nothing."""
+        bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._starts[-1]}
+        self._position = bases[whence] + offset
+        if self._position < 0:
+            raise ValueError(f"seek to {self._position}, before the first range")
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return `size` bytes, fewer only at the end of the last range. Raises RemoteFailure."""
+        rest = max(self._starts[-1] - self._position, 0)
+        missing = rest if size is None or size < 0 else min(size, rest)
+        parts = []
+        while missing > 0:
+            span = self._spans[self._span_at(self._position)]
+            start = self._enter(span)
+            part = self._file.read(min(missing, span.stop - start))
+            if not part:
+                raise self._file.too_short(self._file.facts.size)
+            parts.append(part)
+            self._position += len(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _span_at(self, position: int) -> int:
+        return min(bisect_right(self._starts, position), len(self._spans)) - 1
+
+    def _enter(self, span: Span) -> int:
+        """Let the file stand at our position, which lies in the span, and ask for no more."""
+        self._file.stop = span.stop
+        return self._file.seek(self.locate(self._position))
+
+
 class _Body:
     """An answer being received: bytes of the file from `start` on, and where it must end."""
 
@@ -541,6 +675,7 @@ class _Body:
         self._missing = num_bytes  # on the wire; None: the last chunk says
         self._clock = file._clock
         self._timeout = file.settings.timeout_seconds
+        self._bytes_per_second = file.settings.bytes_per_second
         self._head = b""  # received already
         self._to_skip = 0
         self._decoder: Any = None  # zlib does not export its type
@@ -593,7 +728,11 @@ class _Body:
             return b""
         if self._too_slow:  # said now, so that what had come is kept
             raise _Hiccup(self._too_slow)
-        size = READ_BYTES if self._missing is None else min(READ_BYTES, self._missing)
+        size = READ_BYTES
+        if self._bytes_per_second:  # a read is paid within a second, so no connection idles long
+            size = max(1, int(min(size, self._bytes_per_second)))
+        if self._missing is not None:
+            size = min(size, self._missing)
         before = self._clock.now()
         try:
             data: bytes = self._response.raw.read1(size, decode_content=False)
@@ -605,6 +744,7 @@ class _Body:
             self._missing -= len(data)
         self._waited += self._clock.now() - before
         self._arrived += len(data)
+        _process.bytes.take(len(data), self._bytes_per_second, self._clock)
         if self._waited >= self._timeout:
             if self._arrived < SLOWEST_BYTES_PER_SECOND * self._waited:
                 self._too_slow = f"only {self._arrived} bytes came in {self._waited:.0f} s"
@@ -666,6 +806,29 @@ class _Connections:
                 self._condition.notify_all()
 
 
+class Pace:
+    """A token bucket that the threads of a process share; it holds what was asked for last.
+
+    Who takes from it sleeps until everything taken before is paid at `rate` a second. So at most
+    rate x seconds and one amount more is taken in any stretch of time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paid_at = -math.inf  # seconds of the clock at which all that was taken is paid
+
+    def take(self, amount: int, rate: float, clock: Clock) -> None:
+        """Take an amount, sleeping first as long as must be; a rate of 0 takes at once."""
+        if rate == 0:
+            return
+        with self._lock:
+            now = clock.now()
+            start = max(now, self._paid_at)
+            self._paid_at = start + amount / rate
+        if start > now:
+            clock.sleep(start - now)
+
+
 class _Process:
     """What readers of one process share."""
 
@@ -678,6 +841,7 @@ class _Process:
     def forget(self) -> None:
         """Start anew: a forked worker must not write into its parent's connections."""
         self.connections = _Connections()
+        self.requests, self.bytes = Pace(), Pace()
         self._session: requests.Session | None = None
 
     def session(self) -> requests.Session:

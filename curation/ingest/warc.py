@@ -97,6 +97,7 @@ def read_records(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the records of one WARC, WET or ARC file as batches of RECORD_SCHEMA.
 
+    Byte ranges of a file (`remote.RangedFile`) are read as one archive, with offsets in the file.
     `source` is a path, a URL that fsspec opens, or a seekable binary stream (left open). A batch is
     closed by `batch_rows` rows or `batch_bytes` bytes of payload, whichever comes first; the rows
     do not depend on either. A payload above `max_record_bytes`, as stored or decoded, is a row with
@@ -167,7 +168,15 @@ def _with_stream(
         yield from read(source)
         return
     with _open(str(source)) as stream:
-        yield from read(stream)
+        if isinstance(stream, remote.RangedFile):
+            yield from _in_whole_file(read(stream), stream)
+        else:
+            yield from read(stream)
+
+
+def _in_whole_file(rows: Iterator[_Row], ranges: remote.RangedFile) -> Iterator[_Row]:
+    for row in rows:
+        yield row if row.offset is None else row._replace(offset=ranges.locate(row.offset))
 
 
 def _open(path: str) -> BinaryIO:

@@ -56,6 +56,8 @@ CHANGES = {
     "ingest.min_soft_words": ("3", "ingest"),
     "remote.user_agent": ('"lab/1.0"', ""),
     "remote.connections": ("1", ""),
+    "remote.requests_per_second": ("1.0", ""),
+    "remote.bytes_per_second": ("1e6", ""),
     "remote.attempts": ("1", ""),
     "remote.max_wait_seconds": ("1.0", ""),
     "remote.timeout_seconds": ("1.0", ""),

@@ -3,13 +3,12 @@
 import dataclasses
 import gzip
 import hashlib
-import http.server
 import io
 import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -21,6 +20,20 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loopback import (
+    BYTES,
+    PATH,
+    Handler,
+    Server,
+    Waits,
+    chunked,
+    compress,
+    cut,
+    serve,
+    stall,
+    status,
+    whole,
+)
 
 from curation import __version__
 from curation.config import Config, RemoteConfig, load
@@ -40,206 +53,15 @@ from curation.errors import (
 )
 from curation.ingest import remote, warc
 from curation.ingest.listing import InputFile, group_files, list_inputs
-from curation.ingest.remote import Clock, Facts, RemoteFailure, open_url, read_url
+from curation.ingest.remote import Clock, Facts, Pace, RemoteFailure, open_url, read_url
 from udfs.sources import WarcReader
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tests" / "data" / "dumps" / "DUMP-2021-bullseye-00000.warc.gz"
 DUMP = "DUMP-2021-bullseye"
-BYTES = b"".join(number.to_bytes(4, "big") for number in range(100_000))  # no part repeats
-PATH = "/data/file.bin"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content` with ranges and ETags, unless the script says otherwise."""
-
-    protocol_version = "HTTP/1.1"
-    server: "Server"
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.server.requests.append((path, dict(self.headers)))
-        self.server.queries.append(self.path)
-        act = next(self.server.script, None) or serve
-        try:
-            act(self, self.server.content.get(path))
-        except (BrokenPipeError, ConnectionResetError):  # the client hung up, as it should
-            self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    @property
-    def asked(self) -> int:
-        """The first byte that is asked for."""
-        value = self.headers.get("Range", "bytes=0-")
-        return int(value.removeprefix("bytes=").removesuffix("-"))
-
-    def answer(self, status: int, body: bytes, **headers: object) -> None:
-        """Send a whole answer; `Content_Length=None` leaves that header out."""
-        headers = {"Content-Length": len(body)} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
-        self.send_response(status)
-        for name, value in headers.items():
-            if value is not None:
-                self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-    def hang_up(self) -> None:
-        self.close_connection = True
-
-
-Act = Callable[[Handler, bytes | None], None]
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Requests, and what to do with the first of them."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content: dict[str, bytes] = {PATH: BYTES}
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        self.queries: list[str] = []
-        self.script: Iterator[Act | None] = iter(())
-        self.released = threading.Event()  # lets acts that hold an answer back go on
-
-    def play(self, *acts: Act | None) -> None:
-        """Act so at the first requests, then serve."""
-        self.requests.clear()
-        self.script = iter(acts)
-
-    def always(self, act: Act) -> None:
-        self.requests.clear()
-        self.script = itertools.repeat(act)
-
-    def url(self, path: str = PATH) -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-    @property
-    def ranges(self) -> list[str | None]:
-        return [headers.get("Range") for _, headers in self.requests]
-
-    def handle_error(self, *_: object) -> None:  # a client that hung up
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield made
-        made.released.set()
-        made.shutdown()
-        thread.join()
-        remote._process.session().close()
-        remote._process.forget()
-
-
-class Waits:
-    """A clock that stands, but for a minute in each of the first reads; remembers its sleeps."""
-
-    def __init__(self, jitter: float = 0.5, slow_reads: int = 0) -> None:
-        self.slept: list[float] = []
-        looks = itertools.count()
-        self.clock = Clock(
-            now=lambda: 60.0 * min(next(looks), 2 * slow_reads),  # two looks a read
-            date=lambda: datetime(2024, 1, 1, tzinfo=UTC).timestamp(),
-            sleep=self.slept.append,
-            jitter=lambda: jitter,
-        )
-
-
-@pytest.fixture
-def waits() -> Waits:
-    return Waits()
 
 
 SETTINGS = RemoteConfig(attempts=4, timeout_seconds=10.0)
-
-
-# ---- what a server does ------------------------------------------------------------------------
-
-
-def serve(handler: Handler, content: bytes | None, *, etag: str = '"v1"', **headers: object):
-    """A server as it should be: ranges, If-Match, ETag."""
-    if content is None:
-        handler.answer(404, b"no such file")
-    elif handler.headers.get("If-Match", etag) != etag:
-        handler.answer(412, b"")
-    elif "Range" not in handler.headers:
-        handler.answer(200, content, ETag=etag, **headers)
-    elif handler.asked >= len(content):
-        handler.answer(416, b"", Content_Range=f"bytes */{len(content)}")
-    else:
-        part = content[handler.asked :]
-        where = f"bytes {handler.asked}-{len(content) - 1}/{len(content)}"
-        handler.answer(206, part, ETag=etag, Content_Range=where, **headers)
-
-
-def status(code: int, body: bytes = b"", **headers: object) -> Act:
-    return lambda handler, content: handler.answer(code, body, **headers)
-
-
-def whole(handler: Handler, content: bytes | None) -> None:
-    """A server without ranges."""
-    handler.answer(200, content, ETag='"v1"')
-
-
-def cut(num_bytes: int, reset: bool = False, base: Act = serve) -> Act:
-    """Announce everything, send `num_bytes`, and end or reset the connection."""
-
-    def act(handler: Handler, content: bytes | None) -> None:
-        out = handler.wfile
-        sent = io.BytesIO()
-        handler.wfile = sent
-        base(handler, content)
-        handler.wfile = out
-        header, _, body = sent.getvalue().partition(b"\r\n\r\n")
-        out.write(header + b"\r\n\r\n" + body[:num_bytes])
-        out.flush()
-        if reset:  # closing with SO_LINGER 0 sends RST
-            linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
-            handler.connection.setsockopt(1, 13, linger)
-            handler.connection.close()
-        handler.hang_up()
-
-    return act
-
-
-def stall(num_bytes: int) -> Act:
-    """Send some bytes, then nothing, and keep the connection open."""
-
-    def act(handler: Handler, content: bytes | None) -> None:
-        cut(num_bytes)(handler, content)
-        handler.server.released.wait()
-
-    return act
-
-
-def chunked(num_bytes: int | None = None) -> Act:
-    """Send all in chunks without a length; with `num_bytes`, stop there without the last chunk."""
-
-    def act(handler: Handler, content: bytes | None) -> None:
-        body = content[:num_bytes]
-        chunks = b"%x\r\n%s\r\n" % (len(body), body)
-        last = b"0\r\n\r\n" if num_bytes is None else b""
-        handler.answer(200, chunks + last, Content_Length=None, Transfer_Encoding="chunked")
-        if not last:
-            handler.hang_up()
-
-    return act
-
-
-def compress(handler: Handler, content: bytes | None) -> None:
-    """A proxy that compresses whole answers on the fly."""
-    body = gzip.compress(content, 1)
-    handler.answer(200, body, Content_Encoding="gzip", ETag='W/"v1-gzip"')
 
 
 # ---- a good server -----------------------------------------------------------------------------
@@ -716,6 +538,67 @@ def test_threads_wait_for_a_free_connection(server, waits):
     assert most == 1
 
 
+# ---- how fast -----------------------------------------------------------------------------------
+
+
+class Runs:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.clock = Clock(now=lambda: self.time, sleep=self.sleep, jitter=lambda: 0.0)
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.time += seconds
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.floats(0, 5)), min_size=1, max_size=30),
+    st.floats(0.5, 20),
+)
+def test_no_stretch_of_time_takes_more_than_the_rate_and_one_amount(steps, rate):
+    runs, pace, taken = Runs(), Pace(), []
+    for amount, pause in steps:
+        pace.take(amount, rate, runs.clock)
+        taken.append((runs.time, amount))
+        runs.time += pause
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            before = sum(amount for _, amount in taken[first:last])
+            assert before <= rate * (taken[last][0] - taken[first][0]) * (1 + 1e-9) + 1e-6
+
+
+def test_who_rests_saves_nothing_up_and_no_rate_waits_for_nothing():
+    runs, pace = Runs(), Pace()
+    pace.take(1, 2.0, runs.clock)
+    runs.time = 100.0
+    for _ in range(3):
+        pace.take(1, 2.0, runs.clock)
+    assert runs.time == 101.0
+    for _ in range(9):
+        pace.take(10**9, 0.0, runs.clock)
+    assert runs.time == 101.0
+
+
+def test_requests_and_bytes_keep_the_configured_pace(server):
+    runs = Runs()
+    slow = dataclasses.replace(SETTINGS, requests_per_second=0.25, timeout_seconds=3600.0)
+    for _ in range(4):
+        read_url(server.url(), slow, runs.clock)
+    assert runs.time == 12.0  # the first at once, then one every 4 s
+    server.play(cut(100_000))  # a request that repeats another counts too
+    read_url(server.url(), slow, runs.clock)
+    assert runs.time == 20.0
+    remote._process.forget()
+    runs.time = 0.0
+    slow = dataclasses.replace(SETTINGS, bytes_per_second=len(BYTES) / 100)
+    for num_files in range(1, 4):
+        assert read_url(server.url(), slow, runs.clock) == BYTES
+        # a part of one second is paid by whoever reads next
+        assert num_files * 100 - 1 - 1e-6 <= runs.time <= num_files * 100
+
+
 # ---- any reads over any failures ---------------------------------------------------------------
 
 SMALL = bytes(itertools.chain.from_iterable((n >> 8, n & 255) for n in range(1500)))
@@ -875,6 +758,11 @@ def test_s3_is_read_and_seeked(s3):
         facts = stream.facts  # S3's ETag of a plain upload is the MD5 of its bytes
     assert facts.etag == f'"{hashlib.md5(BYTES).hexdigest()}"'
     assert read_url("s3a://crawl/data/file.bin", s3_settings(s3)) == BYTES
+
+
+def test_byte_ranges_of_s3(s3):
+    with open_url("s3://crawl/data/file.bin#bytes=5-9,100-199", s3_settings(s3)) as stream:
+        assert stream.read() == BYTES[5:10] + BYTES[100:200]
 
 
 def test_s3_slow_down_is_waited_for(s3, server, waits):
