@@ -25,7 +25,7 @@ pytestmark = pytest.mark.spark
 ROOT = Path(__file__).parents[2]
 TOKENIZER = ROOT / "jobs" / "conf" / "demo-tokenizer.json"
 NUM_HOSTS, NUM_PAGES, LENGTH = 10, 12, 32
-SHARE, SEED = 0.3, 2
+SHARE, SEED = 0.3, 4  # which hold out h3, h5 and h8
 NUM_TOKENS = 64 * LENGTH
 
 
@@ -37,15 +37,15 @@ def text_of(host: int, page: int, num_words: int = 60) -> str:
 def rows_of(dump: int) -> list[dict[str, str]]:
     """Pages of all hosts; the second dump has most of the first's again, and some of its own.
 
-    Every sixth page is short, so the filter rejects it. Page 3 of every host but the first is a
-    near copy of that of the first, and every third page holds an address.
+    Every sixth page is short, so the filter rejects it. Every third page holds an address. Page 3
+    of the hosts after h3, which is held out, is a near copy of h3's.
     """
     rows = []
     for host in range(NUM_HOSTS):
         for page in range(dump * 3, dump * 3 + NUM_PAGES):
             text = text_of(host, page, 40 if page % 6 == 1 else 60)
-            if page == 3:
-                text = f"{text_of(0, 3)} host{'abcdefghij'[host]}"
+            if page == 3 and host > 3:
+                text = f"{text_of(3, 3)} host{'abcdefghij'[host]}"
             if page % 3 == 2:
                 text += " write to someone@mail.example today"
             rows.append({"url": f"https://h{host}.example/{page}", "text": text})
@@ -181,16 +181,8 @@ def test_what_is_held_out_is_of_other_hosts_and_unlike_all_of_them(arms, facts) 
     documents, kept = facts
     unfiltered, filtered = (set(documents_of(arms.held_out(name), VALIDATION)) for name in HELD_OUT)
     held = {i for i, row in documents.items() if row["is_held"] and row["twin"] == i}
-    page_3 = {i for i in held if documents[i]["text"].startswith(text_of(0, 3))}
-    near = (
-        page_3
-        if any(
-            row["text"].startswith(text_of(0, 3))
-            for row in documents.values()
-            if not row["is_held"]
-        )
-        else set()
-    )
+    near = {i for i in held if documents[i]["text"].startswith(text_of(3, 3))}
+    assert len(near) == 1
     assert unfiltered == held - near
     assert filtered == unfiltered & kept
     assert filtered < unfiltered
