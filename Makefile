@@ -11,6 +11,17 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_TRAIN := $(VENV)/.installed-train
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
+# What users install: the wheel and its requirements, no source folder and no tools of ours.
+RELEASE := .venv-release
+EXTRAS := s3
+WHEEL := dist/curation-$(shell sed -n 's/^version = //p' setup.cfg)-py3-none-any.whl
+ARCHIVE := dist/environment.tar.gz
+WHEEL_SOURCES := setup.cfg pyproject.toml README.md LICENSE NOTICE \
+	$(shell find curation udfs -type f -not -path '*/__pycache__/*')
+# The cluster brings Spark: its jars are half of the environment, and must be the cluster's.
+SPARK_FILES := */pyspark/* */pyspark-* */py4j/* */py4j-* bin/*spark* bin/beeline* bin/run-example* \
+	bin/docker-image-tool.sh
+
 # Peers whose requirements do not agree with ours live apart, each pinned.
 BENCH := .venv-bench
 BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_clean==0.4.6 \
@@ -19,7 +30,7 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus clean
+.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist audit clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -63,6 +74,13 @@ train-demo: $(INSTALLED_TRAIN) run ## train a tiny model on the demo's shards, o
 	$(BIN)/python jobs/train.py --shards out/demo/shards/demo --to out/demo/train --preset tiny \
 		--num-steps 200 --batch-size 4 --warmup-steps 20 --epochs 5 --learning-rate 3e-3 --max-loss 6
 
+environment: $(RELEASE)/.installed ## make .venv-release: the wheel as users install it (EXTRAS=s3,train)
+
+dist: $(WHEEL) $(ARCHIVE) ## build the wheel and the archive for spark-submit --archives, into dist/
+
+audit: $(INSTALLED_DEV) ## look up known vulnerabilities of everything installed in .venv
+	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit
+
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -91,6 +109,22 @@ $(INSTALLED_TRAIN): $(INSTALLED_DEV)
 $(INSTALLED_BENCH): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[bench,dev]'
 	@touch $@
+
+$(WHEEL): $(WHEEL_SOURCES) | $(INSTALLED)
+	@rm -rf build
+	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	@touch $@
+
+$(RELEASE)/.installed: $(WHEEL)
+	@echo "installing into $(RELEASE)"
+	@$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip install -qq --disable-pip-version-check '$(WHEEL)[$(EXTRAS)]'
+	@touch $@
+
+$(ARCHIVE): $(RELEASE)/.installed Makefile | $(INSTALLED_DEV)
+	$(BIN)/venv-pack --quiet --force --prefix $(RELEASE) --output $@ \
+		$(foreach pattern,$(SPARK_FILES),--exclude '$(pattern)')
+	@chmod 644 $@
 
 $(BENCH)/.installed: Makefile | prerequisites
 	@echo "installing into $(BENCH)"
