@@ -55,10 +55,12 @@ test-all: $(INSTALLED_DEV) ## run all tests, the slow ones too
 test-train: $(INSTALLED_TRAIN) ## run the tests of the trainer, which need torch
 	$(BIN)/python -m pytest tests/train
 
-check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
+check: $(INSTALLED_DEV) ## run the linters, the format check and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint --config docker/hadolint.yaml docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 
 bench: $(INSTALLED_BENCH) bench-setup bench-corpus ## measure speed against peers
 	$(BIN)/python tests/bench/run.py
@@ -76,7 +78,7 @@ train-demo: $(INSTALLED_TRAIN) run ## train a tiny model on the demo's shards, o
 
 environment: $(RELEASE)/.installed ## make .venv-release: the wheel as users install it (EXTRAS=s3,train)
 
-dist: $(WHEEL) $(ARCHIVE) ## build the wheel and the archive for spark-submit --archives, into dist/
+dist: $(ARCHIVE) ## build the wheel and the archive for spark-submit --archives, into dist/
 
 audit: $(INSTALLED_DEV) ## look up known vulnerabilities of everything installed in .venv
 	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit
@@ -110,14 +112,11 @@ $(INSTALLED_BENCH): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[bench,dev]'
 	@touch $@
 
-$(WHEEL): $(WHEEL_SOURCES) | $(INSTALLED)
+$(RELEASE)/.installed: $(WHEEL_SOURCES) | prerequisites
+	@echo "installing into $(RELEASE); the first time takes a minute or more"
 	@rm -rf build
-	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
-	@touch $@
-
-$(RELEASE)/.installed: $(WHEEL)
-	@echo "installing into $(RELEASE)"
 	@$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 	$(RELEASE)/bin/python -m pip install -qq --disable-pip-version-check '$(WHEEL)[$(EXTRAS)]'
 	@touch $@
 

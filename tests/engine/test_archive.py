@@ -32,8 +32,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bare(**more: str) -> dict[str, str]:
     """Return our environment variables without those that lead to a Python of ours."""
-    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME")
-    return {key: value for key, value in os.environ.items() if key not in hidden} | more
+    hidden = ("PYTHON", "PYSPARK", "SPARK", "VIRTUAL_ENV", "NUMBA")
+    return {key: value for key, value in os.environ.items() if not key.startswith(hidden)} | more
 
 
 def test_the_archive_works_where_it_is_unpacked_and_brings_no_spark(
@@ -68,6 +68,7 @@ def test_a_cluster_runs_the_archive_and_loses_a_worker(
         with submitted(master, folder, "pipeline", *arguments) as job:
             wait(lambda: job.poll() is not None or any(fingerprints.glob("*.json")), "a commit")
             assert job.poll() is None, job.communicate()[0]
+            assert f"./environment/bin/python {ROOT}/jobs/pipeline.py" in commands(job.pid)
             os.killpg(workers[0].pid, signal.SIGKILL)
             said, _ = job.communicate(timeout=500)
         assert job.returncode == 0, said
@@ -80,6 +81,12 @@ def test_a_cluster_runs_the_archive_and_loses_a_worker(
     assert len(list(tmp_path.glob("w*/app-*/*/environment/bin/python"))) >= 3  # one an executor
     manifest = read_manifest(Path(config.shards) / "demo")
     assert [entry.sha256 for entry in manifest.files] == undisturbed(1).digests
+
+
+def commands(group: int) -> str:
+    """Return the command lines of a process group."""
+    said = subprocess.run(["ps", "-eo", "pgid=,args="], capture_output=True, text=True).stdout
+    return "\n".join(line for line in said.splitlines() if line.split()[0] == str(group))
 
 
 @contextmanager
