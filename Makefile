@@ -30,7 +30,7 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist audit clean
+.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist test-dist audit clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -79,6 +79,9 @@ train-demo: $(INSTALLED_TRAIN) run ## train a tiny model on the demo's shards, o
 environment: $(RELEASE)/.installed ## make .venv-release: the wheel as users install it (EXTRAS=s3,train)
 
 dist: $(ARCHIVE) ## build the wheel and the archive for spark-submit --archives, into dist/
+
+test-dist: $(INSTALLED_DEV) dist ## run the archive on a Spark cluster on this machine, and kill a worker
+	$(BIN)/python -m pytest tests/engine/test_archive.py
 
 audit: $(INSTALLED_DEV) ## look up known vulnerabilities of everything installed in .venv
 	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit
