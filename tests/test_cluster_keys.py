@@ -17,11 +17,11 @@ OPEN = {
     "spark.kubernetes.driver.volumes.": "persistentVolumeClaim mount.path options.claimName",
     "spark.kubernetes.executor.volumes.": "persistentVolumeClaim mount.path options.claimName",
 }
-# Keys that the code of Spark puts together, in its parts.
+# Keys that the code of Spark puts together, in its parts; \x01 is where the JVM puts the other one.
 COMPOSED = {
     "spark.kubernetes.authenticate.driver.serviceAccountName": (
         "spark.kubernetes.authenticate.driver",
-        ".serviceAccountName",
+        "\x01.serviceAccountName",
     )
 }
 
