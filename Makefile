@@ -29,6 +29,9 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19 \
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
+# Of tests; each that starts Spark has a JVM of its own.
+NUM_PROCESSES := 2
+
 .DEFAULT_GOAL := help
 .PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist test-dist audit clean
 .DELETE_ON_ERROR:
@@ -46,8 +49,8 @@ kenlm-tools: $(BIN)/lmplz ## build lmplz and build_binary, which train perplexit
 
 fasttext-tool: $(BIN)/fasttext ## build fasttext, which trains quality classifiers
 
-test: $(INSTALLED_DEV) ## run the tests that every change must pass
-	$(BIN)/python -m pytest -m "not slow"
+test: $(INSTALLED_DEV) ## run the tests that every change must pass, NUM_PROCESSES=2 at a time
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(NUM_PROCESSES) --dist loadfile
 
 test-all: $(INSTALLED_DEV) ## run all tests, the slow ones too
 	$(BIN)/python -m pytest
