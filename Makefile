@@ -11,6 +11,17 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_TRAIN := $(VENV)/.installed-train
 INSTALLED_BENCH := $(VENV)/.installed-bench
 
+# What users install: the wheel and its requirements, no source folder and no tools of ours.
+RELEASE := .venv-release
+EXTRAS := s3
+WHEEL := dist/curation-$(shell sed -n 's/^version = //p' setup.cfg)-py3-none-any.whl
+ARCHIVE := dist/environment.tar.gz
+WHEEL_SOURCES := setup.cfg pyproject.toml README.md LICENSE NOTICE \
+	$(shell find curation udfs -type f -not -path '*/__pycache__/*')
+# The cluster brings Spark: its jars are half of the environment, and must be the cluster's.
+SPARK_FILES := */pyspark/* */pyspark-* */py4j/* */py4j-* bin/*spark* bin/beeline* bin/run-example* \
+	bin/docker-image-tool.sh
+
 # Peers whose requirements do not agree with ours live apart, each pinned.
 BENCH := .venv-bench
 BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_clean==0.4.6 \
@@ -18,8 +29,11 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19 \
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
+# Of tests; each that starts Spark has a JVM of its own.
+NUM_PROCESSES := 2
+
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus clean
+.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist test-dist audit clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -35,8 +49,8 @@ kenlm-tools: $(BIN)/lmplz ## build lmplz and build_binary, which train perplexit
 
 fasttext-tool: $(BIN)/fasttext ## build fasttext, which trains quality classifiers
 
-test: $(INSTALLED_DEV) ## run the tests that every change must pass
-	$(BIN)/python -m pytest -m "not slow"
+test: $(INSTALLED_DEV) ## run the tests that every change must pass, NUM_PROCESSES=2 at a time
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(NUM_PROCESSES) --dist loadfile
 
 test-all: $(INSTALLED_DEV) ## run all tests, the slow ones too
 	$(BIN)/python -m pytest
@@ -44,10 +58,12 @@ test-all: $(INSTALLED_DEV) ## run all tests, the slow ones too
 test-train: $(INSTALLED_TRAIN) ## run the tests of the trainer, which need torch
 	$(BIN)/python -m pytest tests/train
 
-check: $(INSTALLED_DEV) ## run the linter, the format check and the type checker
+check: $(INSTALLED_DEV) ## run the linters, the format check and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint --config docker/hadolint.yaml docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 
 bench: $(INSTALLED_BENCH) bench-setup bench-corpus ## measure speed against peers
 	$(BIN)/python tests/bench/run.py
@@ -62,6 +78,16 @@ bench-corpus: $(INSTALLED_BENCH) ## build dated dumps of manuals for benchmarks:
 train-demo: $(INSTALLED_TRAIN) run ## train a tiny model on the demo's shards, on the CPU: out/demo/train
 	$(BIN)/python jobs/train.py --shards out/demo/shards/demo --to out/demo/train --preset tiny \
 		--num-steps 200 --batch-size 4 --warmup-steps 20 --epochs 5 --learning-rate 3e-3 --max-loss 6
+
+environment: $(RELEASE)/.installed ## make .venv-release: the wheel as users install it (EXTRAS=s3,train)
+
+dist: $(ARCHIVE) ## build the wheel and the archive for spark-submit --archives, into dist/
+
+test-dist: $(INSTALLED_DEV) dist ## run the archive on a Spark cluster on this machine, and kill a worker
+	$(BIN)/python -m pytest tests/engine/test_archive.py
+
+audit: $(INSTALLED_DEV) ## look up known vulnerabilities of everything installed in .venv
+	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit
 
 clean: ## remove outputs and caches; .venv stays
 	rm -rf out build dist spark-warehouse metastore_db derby.log
@@ -91,6 +117,19 @@ $(INSTALLED_TRAIN): $(INSTALLED_DEV)
 $(INSTALLED_BENCH): $(INSTALLED)
 	$(PIP_INSTALL) --editable '.[bench,dev]'
 	@touch $@
+
+$(RELEASE)/.installed: $(WHEEL_SOURCES) | prerequisites
+	@echo "installing into $(RELEASE); the first time takes a minute or more"
+	@rm -rf build
+	@$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(RELEASE)/bin/python -m pip install -qq --disable-pip-version-check '$(WHEEL)[$(EXTRAS)]'
+	@touch $@
+
+$(ARCHIVE): $(RELEASE)/.installed Makefile | $(INSTALLED_DEV)
+	$(BIN)/venv-pack --quiet --force --prefix $(RELEASE) --output $@ \
+		$(foreach pattern,$(SPARK_FILES),--exclude '$(pattern)')
+	@chmod 644 $@
 
 $(BENCH)/.installed: Makefile | prerequisites
 	@echo "installing into $(BENCH)"

@@ -39,7 +39,7 @@ from curation.dedup.oracle import LeaderSpec
 from curation.engine.index import LakeStore, entries, open_store
 from curation.engine.lake import Lake, TableWriter
 from curation.engine.losses import check_losses
-from curation.engine.session import outcome_of, parquet
+from curation.engine.session import on_disk, outcome_of, parquet
 from curation.engine.tasks import Context, Outcome, sorted_runs, value_counts
 from curation.identity import FILE_BITS, MAX_FILES, RECORD_BITS
 from curation.schemas import (
@@ -204,7 +204,7 @@ class SparkCluster:
 
     def save(self, rows: DataFrame) -> DataFrame:
         """Write the messages as Parquet and return them read back."""
-        path = str(self.folder / f"{self._num_saved:04d}")
+        path = on_disk(self.folder / f"{self._num_saved:04d}")
         self._num_saved += 1
         rows.write.parquet(path)
         return self.session.read.schema(MESSAGE_DDL).parquet(path)

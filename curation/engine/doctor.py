@@ -81,7 +81,7 @@ def _compiler() -> Finding:
 
 
 def _packages() -> Finding:
-    names = ("pyspark", "pyarrow", "numba", "fastwarc", "tokenizers")
+    names = ("pyarrow", "numba", "fastwarc", "tokenizers")
     return _try(
         "packages",
         lambda: ", ".join(f"{name} {version(name)}" for name in names),

@@ -110,7 +110,9 @@ def _write_counts(session: SparkSession, lake: Lake, release: RunRecord | None, 
         if name not in counts.columns:
             counts = counts.withColumn(name, F.lit(None).cast("bigint"))
     counts = counts.select("doc_id", *COPIES)
-    counts.repartitionByRange("doc_id").sortWithinPartitions("doc_id").write.parquet(str(to))
+    counts.repartitionByRange("doc_id").sortWithinPartitions("doc_id").write.parquet(
+        spark.on_disk(to)
+    )
 
 
 def _export_part(

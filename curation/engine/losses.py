@@ -206,6 +206,8 @@ def _count_on_spark(
     """Count with one task a file, and choose as `_chosen` does, before the driver sees a host."""
     from pyspark.sql import functions as F
 
+    from curation.engine.session import on_disk
+
     folder = lake.work_folder(context.attempt) / "losses"
     folder.mkdir(parents=True, exist_ok=True)
     listing = folder / "parts.arrow"
@@ -217,9 +219,9 @@ def _count_on_spark(
         worker, spark_ddl(COUNTS)
     )
     sums = [getattr(F, how)(name).alias(name) for name, how in HOW.items()]
-    by_part.groupBy("kind", "name").agg(*sums).write.parquet(str(folder / "counts"))
+    by_part.groupBy("kind", "name").agg(*sums).write.parquet(on_disk(folder / "counts"))
 
-    counts = session.read.schema(spark_ddl(COUNTS)).parquet(str(folder / "counts"))
+    counts = session.read.schema(spark_ddl(COUNTS)).parquet(on_disk(folder / "counts"))
     hosts = counts.filter(F.col("kind") == "host")
     settings = context.config.dedup
     is_alarm = (F.col("num_documents") >= _min_documents("host", num_documents, settings)) & (

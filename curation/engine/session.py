@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 from py4j.protocol import Py4JError
@@ -121,8 +122,13 @@ def described(session: SparkSession, description: str, progress: Progress) -> It
 
 def parquet(session: SparkSession, schema: pa.Schema, paths: Sequence[str]) -> DataFrame:
     """Read Parquet files of a known schema; Spark would take brackets in a path for a pattern."""
-    escaped = [re.sub(r"([\\\[\]{}*?])", r"\\\1", path) for path in paths]
+    escaped = [on_disk(re.sub(r"([\\\[\]{}*?])", r"\\\1", path)) for path in paths]
     return session.read.schema(spark_ddl(schema)).parquet(*escaped)
+
+
+def on_disk(path: str | Path) -> str:
+    """Return a path for Spark, which looks in HDFS for one without scheme where that is default."""
+    return f"file:{os.path.abspath(path)}"
 
 
 def table(session: SparkSession, lake: Lake, stage: str, schema: pa.Schema) -> DataFrame | None:

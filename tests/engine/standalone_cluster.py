@@ -1,4 +1,4 @@
-"""A master and workers of Spark's own, on loopback."""
+"""A master and workers of Spark's own, on loopback, started as the containers start them."""
 
 import os
 import signal
@@ -11,15 +11,16 @@ from pathlib import Path
 import pyspark
 
 ROOT = Path(__file__).parents[2]
+ENTRYPOINT = ROOT / "docker" / "entrypoint.sh"
+SPARK_HOME = Path(pyspark.__file__).parent
 
 
 @contextmanager
-def standalone(folder: Path, num_workers: int) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
+def standalone(
+    folder: Path, num_workers: int, python_path: str = str(ROOT)
+) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
     """Start a master and workers; yield the master's address and the workers."""
-    home = Path(pyspark.__file__).parent
-    environment = {**os.environ, "SPARK_HOME": str(home), "SPARK_NO_DAEMONIZE": "1"}
-    environment |= {"PYTHONPATH": str(ROOT), "SPARK_WORKER_DIR": str(folder / "work")}
-    package = "org.apache.spark.deploy"
+    environment = {**os.environ, "SPARK_HOME": str(SPARK_HOME), "PYTHONPATH": python_path}
     processes: list[subprocess.Popen[str]] = []
 
     def start(name: str, *arguments: str) -> Path:
@@ -27,7 +28,7 @@ def standalone(folder: Path, num_workers: int) -> Iterator[tuple[str, list[subpr
         with log.open("w") as file:
             processes.append(
                 subprocess.Popen(
-                    [home / "bin" / "spark-class", *arguments],
+                    [ENTRYPOINT, *arguments],
                     stdout=file,
                     stderr=file,
                     text=True,
@@ -39,14 +40,14 @@ def standalone(folder: Path, num_workers: int) -> Iterator[tuple[str, list[subpr
 
     loopback = ("--host", "127.0.0.1", "--webui-port", "0", "--port", "0")
     try:
-        log = start("master", f"{package}.master.Master", *loopback)
+        log = start("master", "master", *loopback)
         marker = "Starting Spark master at "
         wait(lambda: marker in log.read_text(), "the master")
         master = log.read_text().split(marker)[1].split()[0]
         for number in range(num_workers):
             start(
                 f"worker{number}",
-                f"{package}.worker.Worker",
+                "worker",
                 *loopback,
                 *("--cores", "1", "--memory", "700m", "--work-dir", str(folder / f"w{number}")),
                 master,

@@ -1,0 +1,29 @@
+"""Paths as Spark is given them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.engine import session
+
+pytestmark = pytest.mark.spark
+
+SCHEMA = pa.schema([("doc_id", pa.int64())])
+
+
+def test_a_path_is_a_file_whatever_signs_are_in_it(spark, tmp_path: Path) -> None:
+    """Those of patterns, of URLs, and a space; what Spark writes lies where pyarrow finds it."""
+    folder = tmp_path / "a b%20c[1]{x}#y?z*"
+    folder.mkdir()
+    pq.write_table(pa.table({"doc_id": [1, 2, 3]}, schema=SCHEMA), folder / "in.parquet")
+    rows = session.parquet(spark, SCHEMA, [str(folder / "in.parquet")])
+    rows.write.parquet(session.on_disk(folder / "out"))
+    assert sorted(pq.read_table(folder / "out")["doc_id"].to_pylist()) == [1, 2, 3]
+
+
+def test_a_path_names_its_file_system(monkeypatch, tmp_path: Path) -> None:
+    """Where HDFS is the default of Spark, a path without a scheme would be looked for there."""
+    monkeypatch.chdir(tmp_path)
+    assert session.on_disk("lake") == session.on_disk(tmp_path / "lake") == f"file:{tmp_path}/lake"
