@@ -1,5 +1,6 @@
 """The `curation` command: help, wrong use, plans, and what it says without a JVM."""
 
+import json
 import os
 import re
 import subprocess
@@ -228,6 +229,16 @@ def test_scaling_prints_the_laws_with_units(call: Callable[..., tuple[int, str, 
         (["memmap", "none", "--to", "x", "--split", "test"], "--split test: there are"),
         (["memmap", "none", "--to", "x"], "no release at none"),
         (["export", "none", "--to", "x"], "there is no lake at none"),
+        (["run", "c.toml", "--progress", "xml"], "--progress 'xml': it is live or json"),
+        (["runs", "none"], "there is no lake at none"),
+        (
+            ["capacity", "none", "--dumps", "1", "--cores", "1", "--price", "0"],
+            "--price is 0.0; it must be above 0",
+        ),
+        (
+            ["capacity", "none", "--dumps", "1", "--cores", "1", "--price", "1"],
+            "there is no lake at none",
+        ),
         (["train-domains", "--label", "x", "--to", "d.json"], "--label 'x' is not LABEL=SOURCE"),
         (
             ["recall", "--seed", "s.txt", "--lake", "none", "--label", "m", "--to", "x"],
@@ -298,7 +309,8 @@ def test_where_all_is_committed_no_jvm_starts_and_no_lock_is_needed(
         done = in_subprocess(config.parent, "run", "c.toml")
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "loaded:"
-    assert "all 14 slices are committed; nothing to run" in done.stdout
+    planned = json.loads(done.stderr.splitlines()[0])
+    assert (planned["event"], planned["slices"], planned["slices_committed"]) == ("planned", 14, 14)
     assert (config.parent / "report.html").stat().st_size > 0
 
 

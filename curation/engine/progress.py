@@ -230,11 +230,11 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._slices = (0, 0)  # committed, in all
+        self._lines: list[str] = ["starting Spark"]
         self._live = Live(
             get_renderable=self._view, console=console, refresh_per_second=4, transient=True
         )
-        self._slices = (0, 0)  # committed, in all
-        self._lines: list[str] = ["starting Spark"]
 
     def __enter__(self) -> "LiveView":
         if self._console.is_terminal:
