@@ -236,17 +236,12 @@ def _poll(session: SparkSession, group: str, progress: TasksDone, done: threadin
 
 
 def _tasks_done(session: SparkSession, group: str) -> tuple[int, int]:
-    """Return the Spark tasks of a group that are done, and all that are known."""
-    tracker = session.sparkContext.statusTracker()
-    num_done = num_tasks = 0
-    for job in tracker.getJobIdsForGroup(group):
-        info = tracker.getJobInfo(job)
-        for stage in info.stageIds if info else ():
-            stage_info = tracker.getStageInfo(stage)
-            if stage_info:
-                num_done += stage_info.numCompletedTasks
-                num_tasks += stage_info.numTasks
-    return num_done, num_tasks
+    """Return the Spark tasks of a group that are done, and all that are known, but for skipped."""
+    context = session.sparkContext
+    store = context._jsc.sc().statusStore()
+    jobs = [store.job(number) for number in context.statusTracker().getJobIdsForGroup(group)]
+    num_done = sum(job.numCompletedTasks() for job in jobs)
+    return num_done, sum(job.numTasks() - job.numSkippedTasks() for job in jobs)
 
 
 def _submitted() -> bool:
