@@ -375,9 +375,9 @@ class Lake:
         """
         path = self.path / "_history" / f"{run_id}.json"
         path.parent.mkdir(exist_ok=True)
-        began = [entry["begun_at"] for entry in self.history() if entry["run_id"] == run_id]
+        begun_at = json.loads(path.read_text())["begun_at"] if path.exists() else _now()
         entry = {
-            "begun_at": began[0] if began else _now(),
+            "begun_at": begun_at,
             "host": socket.gethostname(),
             "process": os.getpid(),
         }

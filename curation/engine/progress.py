@@ -289,7 +289,7 @@ def shown(progress: Progress) -> list[str]:
     what, num_done, num = "tasks", progress.tasks_done, progress.tasks
     if progress.files is not None and progress.files_done is not None:
         what, num_done, num = "files", progress.files_done, progress.files
-    parts = [f"{num_done}/{num} {what}"]
+    parts = [_clock(progress.seconds), f"{num_done}/{num} {what}"]
     if progress.rows:
         parts.append(f"{progress.rows:,} rows {progress.rows_per_second:,.0f}/s")
     left = progress.seconds_left

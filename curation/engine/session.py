@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import AccumulatorParam
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -196,8 +196,10 @@ def work_of(session: SparkSession, group: str) -> dict[str, float]:
     tracker, store = context.statusTracker(), context._jsc.sc().statusStore()
     infos = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
     numbers = {number for info in infos if info for number in info.stageIds}
-    # Spark forgets the oldest of very many stages.
-    stages = [store.lastStageAttempt(number) for number in numbers if tracker.getStageInfo(number)]
+    stages = []
+    for number in numbers:
+        with contextlib.suppress(Py4JJavaError):  # Spark forgets the oldest of very many
+            stages.append(store.lastStageAttempt(number))
     cores_of_task = int(context.getConf().get("spark.task.cpus", "1") or 1)
     return {
         "cores": context.defaultParallelism,

@@ -43,7 +43,7 @@ def test_the_view_fits_a_narrow_terminal(width: int) -> None:
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert lines[1:] == [
-        "  12/48 files, 123,456,789 rows 1,234,568/s, 5:00 left",
+        "  1:40, 12/48 files, 123,456,789 rows 1,234,568/s, 5:00 left",
         "  out: b 9, c 8, a 7, other 3",
         "0 of 3 slices",
     ]
