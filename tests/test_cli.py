@@ -332,6 +332,50 @@ def test_show_says_the_funnel_and_why_documents_left(
     ]
 
 
+def test_runs_are_shown_with_what_they_did(
+    call: Callable[..., tuple[int, str, str]], lake: Lake
+) -> None:
+    """The records of the fixture have no run id; 14 slices of a second."""
+    code, out, err = call("runs", lake.path)
+    assert (code, err) == (0, "")
+    cells = [re.split(r"\s*[│┃|]\s*", line.strip("│┃| ")) for line in out.splitlines()]
+    row = ["-", "2026-01-01T00:00:00Z", "done", "ingest to encode", "A", "14", "14.0"]
+    assert [*row, "1,200", "100", "1,100"] in cells
+    _, out, _ = call("runs", lake.path, "-", "--json")
+    slices = [json.loads(line) for line in out.splitlines()]
+    assert len(slices) == 14
+    assert slices[0]["rejects"] == {"min_chars": 150, "parser_error:[/bold]": 50}
+    _, out, _ = call("runs", lake.path, "-")
+    assert len(re.findall(r"│ A +│", out)) == 14
+    code, _, err = call("runs", lake.path, "r9")
+    assert code == 1 and "has no run 'r9'; it has -" in err
+
+
+def test_capacity_shows_stages_totals_and_assumptions(
+    call: Callable[..., tuple[int, str, str]], config: Path, lake: Lake
+) -> None:
+    """14 slices of 36 CPU seconds: 0.14 core-hours a dump, whatever the number of cores."""
+    question = ("--dumps", "10", "--cores", "2", "--price", "100")
+    code, _, err = call("capacity", lake.path, *question)
+    assert code == 1 and "does not say what its work took" in err
+    resources = {"cores": 1, "cpu_seconds": 36.0, "shuffle_bytes": 0.0, "peak_worker_bytes": 2e9}
+    for unit in plan(load(config), lake):
+        more = {"archive_bytes": 7} if unit.stage.name == "ingest" else {}
+        counts = {"tokens": {"web": 500}} if unit.stage.name == "encode" else {}
+        commit(lake, unit, 50, 50, counts=counts, resources=resources | more)
+    code, out, err = call("capacity", lake.path, *question)
+    assert (code, err) == (0, "")
+    cells = [re.split(r"\s*[│┃|]\s*", line.strip("│┃| ")) for line in out.splitlines()]
+    row = ["ingest", "archive bytes", "720", "140 B", "0 B", "0 B", "2 GB", "extrapolated 10.0 x"]
+    assert row in cells
+    assert ["in all", "1.40", "0.7", "140.00", "0.7", "140.00"] in cells
+    assert "- 2 cores: extrapolated 2.0 x" in out
+    _, out, _ = call("capacity", lake.path, *question, "--json")
+    found = json.loads(out)
+    assert found["totals"]["per trillion tokens"]["cost"] == pytest.approx(140 / 10_000 * 1e12)
+    assert found["stages"][0]["label"] == "extrapolated 10.0 x"
+
+
 def test_show_of_a_lake_before_its_first_commit(
     call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
