@@ -126,7 +126,7 @@ class Watch:
 
 
 class JsonFormatter(logging.Formatter):
-    """A log record as one JSON object: time, level, logger, message and the fields of its event."""
+    """A log record as one JSON object: time, level, logger, message, run, place, event's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -150,6 +150,7 @@ class JsonLines:
         self._run_id = run_id
         self._handler = logging.StreamHandler(sys.stderr)
         self._handler.setFormatter(JsonFormatter())
+        self._handler.addFilter(self._place_record)
         self._has_plan = False
         self._place: dict[str, str] = {}
         self._said_at = 0.0
@@ -218,8 +219,13 @@ class JsonLines:
 
     def _say(self, event: str, level: int = logging.INFO, **fields: Any) -> None:
         place = "/".join(self._place.values())
-        values = {"event": event, "run_id": self._run_id, **self._place, **fields}
+        values = {"event": event, **fields}
         LOGGER.log(level, f"{place} {event}".strip(), extra={"fields": values})
+
+    def _place_record(self, record: logging.LogRecord) -> bool:
+        """Say in every record, a library's too, which run and slice it is of."""
+        record.fields = {"run_id": self._run_id, **self._place, **getattr(record, "fields", {})}
+        return True
 
 
 # ---- a terminal --------------------------------------------------------------------------------

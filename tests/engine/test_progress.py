@@ -64,6 +64,7 @@ def test_json_lines_name_the_run_and_hide_nothing_that_libraries_log(
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     began, library, progress, committed = lines
     assert library["message"] == "it is late" and library["level"] == "warning"
+    assert (library["run_id"], library["stage"]) == ("r1", "ingest")
     for line, event in ((began, "began"), (progress, "progress"), (committed, "committed")):
         values = {name: line[name] for name in ("event", "run_id", "stage", "dump", "slice")}
         assert values == {
