@@ -55,7 +55,7 @@ def capacity_error() -> dict[str, Any]:
         "peer": round(seconds, 1),
         "ratio": round(predicted / seconds, 2),
         "unit": "CPU seconds",
-        "peer_name": f"measured; predicted from 10 %, {', '.join(path.stem for path in sources)}",
+        "peer_name": f"measured; ours is predicted from a tenth of {', '.join(dumps)}",
         "n": round(whole.archive_bytes),
         "stages": stages,
     }
