@@ -13,24 +13,17 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    track,
-)
+from rich.progress import track
 from rich.table import Table
 
 from curation import __version__
-from curation.engine.lake import Lake, RunRecord, write_atomically
+from curation.engine.lake import Lake, write_atomically
 from curation.errors import CurationError, InputInvalid, TimeBudgetSpent
 
 if TYPE_CHECKING:
     from curation.config import Config, RemoteConfig
+    from curation.engine.capacity import Plan
+    from curation.engine.progress import JsonLines, LiveView
     from curation.engine.query import Hit
     from curation.engine.stages import Unit
     from curation.engine.what_if import WhatIf
@@ -134,6 +127,10 @@ def run(
         float | None,
         typer.Option("--max-minutes", min=0, help="Stop between two slices after this time."),
     ] = None,
+    progress: Annotated[
+        str,
+        typer.Option("--progress", help="live, or json: lines on stderr; else by the terminal."),
+    ] = "",
 ) -> None:
     """Bring a lake up to date: ingest, fingerprint, dedup, lines, annotate, filter, decontaminate,
     encode, report.
@@ -141,7 +138,10 @@ def run(
     Example: curation run jobs/conf/demo.toml --plan
     """
     from curation.engine import run as engine
+    from curation.engine.progress import new_run_id
 
+    if progress not in ("", "live", "json"):
+        raise InputInvalid(f"--progress {progress!r}: it is live or json")
     loaded = _load(config, settings, lake)
     for name in releases or ():
         loaded.release_named(name)
@@ -149,9 +149,12 @@ def run(
     if plan:
         console.print(_plan_table(engine.runnable(loaded, selection)))
         return
-    with RichReporter() as reporter:
-        finished = engine.run(loaded, selection, max_minutes=max_minutes, reporter=reporter)
-        manifests = _make_releases(loaded, releases or (), reporter)
+    run_id = new_run_id()
+    with _reporter(run_id, progress) as reporter:
+        finished = engine.run(
+            loaded, selection, max_minutes=max_minutes, reporter=reporter, run_id=run_id
+        )
+        manifests = _make_releases(loaded, releases or (), reporter, run_id)
     console.print(_funnel_table(finished))
     for manifest in manifests:
         _print_release(loaded, manifest)
@@ -178,6 +181,7 @@ def filter_(
     Example: curation filter jobs/conf/demo.toml --dry-run --set quality.min_words=80
     """
     from curation.engine import run as engine
+    from curation.engine.progress import new_run_id
     from curation.engine.what_if import what_if
 
     loaded = _load(config, settings, lake)
@@ -186,9 +190,10 @@ def filter_(
     if not dry_run:
         if as_json:
             raise InputInvalid("--json shows what --dry-run finds; add --dry-run, or drop it")
-        with RichReporter() as reporter:
+        run_id = new_run_id()
+        with _reporter(run_id) as reporter:
             selection = engine.Selection(tuple(dump or ()), "filter", "filter")
-            finished = engine.run(loaded, selection, reporter=reporter)
+            finished = engine.run(loaded, selection, reporter=reporter, run_id=run_id)
         console.print(_funnel_table(finished))
         _write_report(loaded, finished)
         return
@@ -217,9 +222,11 @@ def release(
 
     Example: curation release demo --config jobs/conf/demo.toml
     """
-    loaded = _load(config, settings, lake)
-    with RichReporter() as reporter:
-        (manifest,) = _make_releases(loaded, [name], reporter)
+    from curation.engine.progress import new_run_id
+
+    loaded, run_id = _load(config, settings, lake), new_run_id()
+    with _reporter(run_id) as reporter:
+        (manifest,) = _make_releases(loaded, [name], reporter, run_id)
     _print_release(loaded, manifest)
     _write_report(loaded, Lake(loaded.lake))
 
@@ -234,6 +241,61 @@ def show(lake: LakePath) -> None:
     console.print(_funnel_table(opened))
     console.print(_rules_table(opened))
     _print_duplicates(opened)
+
+
+@app.command()
+def runs(
+    lake: LakePath,
+    run_id: Annotated[str, typer.Argument(help="Show what this run committed.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show the runs of a lake, newest first, or the stages and slices of one.
+
+    Example: curation runs out/demo/lake
+    """
+    from curation.engine import runs as engine
+
+    opened = Lake(lake)
+    rows = (
+        engine.run_of(opened, run_id).slices()
+        if run_id
+        else [run.summary() for run in engine.runs(opened)]
+    )
+    if as_json:
+        for row in rows:
+            sys.stdout.write(json.dumps(row) + "\n")
+        return
+    console.print(_slices_table(rows) if run_id else _runs_table(rows))
+
+
+@app.command()
+def capacity(
+    lake: LakePath,
+    dumps: Annotated[int, typer.Option("--dumps", help="Dumps to process.")],
+    cores: Annotated[int, typer.Option("--cores", help="Cores to process them on.")],
+    price: Annotated[float, typer.Option("--price", help="Of one core for an hour.")],
+    dump_bytes: Annotated[
+        int | None,
+        typer.Option("--dump-bytes", help="Archive bytes of a dump; else as those of the lake."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Plan time, cost, bytes and memory of many dumps from the run records of a lake.
+
+    Example: curation capacity out/demo/lake --dumps 91 --cores 4000 --price 0.04
+    """
+    from curation.engine import capacity as engine
+
+    question = engine.Question(dumps, cores, price, dump_bytes)
+    plan = engine.capacity(Lake(lake), question)
+    if as_json:
+        sys.stdout.write(json.dumps(plan.to_values()) + "\n")
+        return
+    for table in _capacity_tables(plan):
+        console.print(table)
+    console.print("Assumptions", style="bold")
+    for line in plan.assumptions:
+        console.print(f"- {line}", soft_wrap=True)
 
 
 @app.command()
@@ -667,72 +729,6 @@ def doctor(
         raise typer.Exit(1)
 
 
-class RichReporter:
-    """Shows a run: bars on a terminal, one line a commit elsewhere."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._all: Any = None
-        self._one: Any = None
-
-    def __enter__(self) -> "RichReporter":
-        if console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if console.is_terminal:
-            self._progress.stop()
-        if kind is KeyboardInterrupt:
-            console.print("stopped; what is committed stays: run the same command again to go on")
-
-    def planned(self, units: "Sequence[Unit]") -> None:
-        """Say how much there is to do."""
-        num_done = sum(unit.committed for unit in units)
-        if num_done == len(units):
-            console.print(f"all {len(units)} slices are committed; nothing to run")
-            return
-        for task in self._progress.task_ids:  # of an earlier plan: a release follows a run
-            self._progress.remove_task(task)
-        self._all = self._progress.add_task(
-            "all slices", total=len(units), completed=num_done, rate=""
-        )
-        self._one = self._progress.add_task("starting Spark", total=None, rate="")
-
-    def began(self, unit: "Unit") -> None:
-        """Show the running unit."""
-        self._progress.reset(self._one, description=unit.name, total=None, rate="")
-
-    def progressed(self, unit: "Unit", num_done: int, num_tasks: int) -> None:
-        """Show tasks done, in all, and their rate."""
-        task = self._progress.tasks[1]
-        rate = num_done / task.elapsed if task.elapsed else 0.0
-        self._progress.update(
-            self._one, completed=num_done, total=num_tasks or None, rate=f"{rate:.1f} tasks/s"
-        )
-
-    def committed(self, unit: "Unit", record: RunRecord) -> None:
-        """Say what a unit did."""
-        self._progress.advance(self._all)
-        rows = record.rows
-        rate = rows["in"] / record.seconds if record.seconds else 0.0
-        console.print(
-            f"{unit.name:<44} {rows['in']:>10,} in {rows['kept']:>10,} kept "
-            f"{rows['rejected']:>9,} out {rate:>9,.0f}/s",
-            soft_wrap=True,
-        )
-
-
 def _load(path: Path, settings: Sequence[str], lake: Path | None) -> "Config":
     from curation.config import load
 
@@ -757,14 +753,21 @@ def _write_listing(to: Path, lines: "Sequence[str]") -> None:
     write_atomically(to, "".join(f"{line}\n" for line in lines))
 
 
+def _reporter(run_id: str, progress: str = "") -> "LiveView | JsonLines":
+    from curation.engine.progress import JsonLines, LiveView
+
+    is_live = progress == "live" or (not progress and console.is_terminal)
+    return LiveView(console) if is_live else JsonLines(run_id)
+
+
 def _make_releases(
-    config: "Config", names: Sequence[str], reporter: RichReporter
+    config: "Config", names: Sequence[str], reporter: "LiveView | JsonLines", run_id: str
 ) -> "list[Manifest]":
     if not names:
         return []
     from curation.engine.release import make_release
 
-    return [make_release(config, name, reporter=reporter) for name in names]
+    return [make_release(config, name, reporter=reporter, run_id=run_id) for name in names]
 
 
 def _print_release(config: "Config", manifest: "Manifest") -> None:
@@ -816,6 +819,79 @@ def _plan_table(units: "Sequence[Unit]") -> Table:
         state = "committed" if unit.committed else "[bold]to run[/]"
         table.add_row(unit.stage.name, unit.dump, unit.slice, unit.key[:12], state)
     return table
+
+
+def _runs_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="runs", title_justify="left")
+    for column in ("run", "begun", "end", "stages", "dumps", "slices"):
+        table.add_column(column, justify="right" if column == "slices" else "left")
+    for column in ("seconds", "in", "kept", "out"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        stages = [*row["stages"][:1], *row["stages"][1:][-1:]]
+        names = [" to ".join(stages), *(f"release {name}" for name in row["releases"])]
+        end = f"{row['end']} ({row['error']})" if row["error"] else row["end"]
+        table.add_row(
+            *(row["run_id"], row["begun_at"], end, escape(", ".join(filter(None, names)))),
+            *(escape(", ".join(row["dumps"])), f"{row['slices']:,}", f"{row['seconds']:,.1f}"),
+            *(f"{row[name]:,}" for name in ("rows_in", "rows_kept", "rows_rejected")),
+        )
+    return table
+
+
+def _slices_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="slices", title_justify="left")
+    for column in ("stage", "dump", "slice", "begun"):
+        table.add_column(column)
+    for column in ("seconds", "CPU", "in", "kept", "out"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        cpu_seconds = row["resources"].get("cpu_seconds")
+        table.add_row(
+            *(row["stage"], escape(row["dump"]), row["slice"], row["begun_at"]),
+            *(f"{row['seconds']:,.1f}", "" if cpu_seconds is None else f"{cpu_seconds:,.1f}"),
+            *(f"{row[name]:,}" for name in ("rows_in", "rows_kept", "rows_rejected")),
+        )
+    return table
+
+
+def _capacity_tables(plan: "Plan") -> list[Table]:
+    question = plan.question
+    stages = Table(title=f"{question.dumps:,} dumps", title_justify="left")
+    for column in (
+        "stage",
+        "grows with",
+        "core-seconds",
+        "in",
+        "out",
+        "shuffle",
+        "memory",
+        "range",
+    ):
+        is_text = column in ("stage", "grows with", "range")
+        stages.add_column(column, justify="left" if is_text else "right")
+    for each in plan.stages:
+        sizes = (each.bytes_in, each.bytes_out, each.shuffle_bytes, each.peak_worker_bytes)
+        grows = each.scales_with + (", index" if each.index_core_seconds else "")
+        stages.add_row(
+            *(each.stage, grows, f"{each.core_seconds:,.0f}", *map(_size, sizes), each.label)
+        )
+    totals = Table(
+        title=f"{question.cores:,} cores at {question.price:g} a core-hour", title_justify="left"
+    )
+    for column in ("", "core-hours", "hours", "cost", "hours as measured", "cost as measured"):
+        totals.add_column(column, justify="right" if column else "left")
+    for name, values in plan.totals().items():
+        totals.add_row(name, *(f"{v:,.2f}" if v >= 1 else f"{v:.3g}" for v in values.values()))
+    return [stages, totals]
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:,.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:,.3g} PB"
 
 
 def _funnel_table(lake: Lake) -> Table:

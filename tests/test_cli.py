@@ -1,5 +1,6 @@
 """The `curation` command: help, wrong use, plans, and what it says without a JVM."""
 
+import json
 import os
 import re
 import subprocess
@@ -231,6 +232,16 @@ def test_scaling_prints_the_laws_with_units(call: Callable[..., tuple[int, str, 
         (["fetch-listing", "X", "--to", "a.txt"], "--to a.txt: the name of a path listing ends in"),
         (["fetch-index", "X", "--to", "a.gz"], "--to a.gz: the name of a path listing ends in"),
         (["fetch-index", "X", "--to", "a.paths"], "the index would give every page of the dump"),
+        (["run", "c.toml", "--progress", "xml"], "--progress 'xml': it is live or json"),
+        (["runs", "none"], "there is no lake at none"),
+        (
+            ["capacity", "none", "--dumps", "1", "--cores", "1", "--price", "0"],
+            "--price is 0.0; it must be above 0",
+        ),
+        (
+            ["capacity", "none", "--dumps", "1", "--cores", "1", "--price", "1"],
+            "there is no lake at none",
+        ),
         (["train-domains", "--label", "x", "--to", "d.json"], "--label 'x' is not LABEL=SOURCE"),
         (
             ["recall", "--seed", "s.txt", "--lake", "none", "--label", "m", "--to", "x"],
@@ -301,7 +312,8 @@ def test_where_all_is_committed_no_jvm_starts_and_no_lock_is_needed(
         done = in_subprocess(config.parent, "run", "c.toml")
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "loaded:"
-    assert "all 14 slices are committed; nothing to run" in done.stdout
+    planned = json.loads(done.stderr.splitlines()[0])
+    assert (planned["event"], planned["slices"], planned["slices_committed"]) == ("planned", 14, 14)
     assert (config.parent / "report.html").stat().st_size > 0
 
 
@@ -321,6 +333,50 @@ def test_show_says_the_funnel_and_why_documents_left(
         ["ingest", "min_chars", "300"],
         ["ingest", "parser_error:[/bold]", "100"],
     ]
+
+
+def test_runs_are_shown_with_what_they_did(
+    call: Callable[..., tuple[int, str, str]], lake: Lake
+) -> None:
+    """The records of the fixture have no run id; 14 slices of a second."""
+    code, out, err = call("runs", lake.path)
+    assert (code, err) == (0, "")
+    cells = [re.split(r"\s*[│┃|]\s*", line.strip("│┃| ")) for line in out.splitlines()]
+    row = ["-", "2026-01-01T00:00:00Z", "done", "ingest to encode", "A", "14", "14.0"]
+    assert [*row, "1,200", "100", "1,100"] in cells
+    _, out, _ = call("runs", lake.path, "-", "--json")
+    slices = [json.loads(line) for line in out.splitlines()]
+    assert len(slices) == 14
+    assert slices[0]["rejects"] == {"min_chars": 150, "parser_error:[/bold]": 50}
+    _, out, _ = call("runs", lake.path, "-")
+    assert len(re.findall(r"│ A +│", out)) == 14
+    code, _, err = call("runs", lake.path, "r9")
+    assert code == 1 and "has no run 'r9'; it has -" in err
+
+
+def test_capacity_shows_stages_totals_and_assumptions(
+    call: Callable[..., tuple[int, str, str]], config: Path, lake: Lake
+) -> None:
+    """14 slices of 36 CPU seconds: 0.14 core-hours a dump, whatever the number of cores."""
+    question = ("--dumps", "10", "--cores", "2", "--price", "100")
+    code, _, err = call("capacity", lake.path, *question)
+    assert code == 1 and "does not say what its work took" in err
+    resources = {"cores": 1, "cpu_seconds": 36.0, "shuffle_bytes": 0.0, "peak_worker_bytes": 2e9}
+    for unit in plan(load(config), lake):
+        more = {"archive_bytes": 7} if unit.stage.name == "ingest" else {}
+        counts = {"tokens": {"web": 500}} if unit.stage.name == "encode" else {}
+        commit(lake, unit, 50, 50, counts=counts, resources=resources | more)
+    code, out, err = call("capacity", lake.path, *question)
+    assert (code, err) == (0, "")
+    cells = [re.split(r"\s*[│┃|]\s*", line.strip("│┃| ")) for line in out.splitlines()]
+    row = ["ingest", "archive bytes", "720", "140 B", "0 B", "0 B", "2 GB", "extrapolated 10.0 x"]
+    assert row in cells
+    assert ["in all", "1.40", "0.7", "140.00", "0.7", "140.00"] in cells
+    assert "- 2 cores: extrapolated 2.0 x" in out
+    _, out, _ = call("capacity", lake.path, *question, "--json")
+    found = json.loads(out)
+    assert found["totals"]["per trillion tokens"]["cost"] == pytest.approx(140 / 10_000 * 1e12)
+    assert found["stages"][0]["label"] == "extrapolated 10.0 x"
 
 
 def test_show_of_a_lake_before_its_first_commit(

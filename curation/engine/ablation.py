@@ -211,7 +211,9 @@ class _Maker:
                 seeds=self.arms.seeds,
                 limits=self._limits(),
             )
-            on_parts(session, parts, encode, spark_ddl(ENCODED)).write.parquet(str(scratch))
+            on_parts(session, parts, encode, spark_ddl(ENCODED)).write.parquet(
+                spark.on_disk(scratch)
+            )
             encoded = spark.parquet(session, ENCODED, [str(scratch)])
             marked = marked_documents(
                 tokens, spark.num_duplicates(session, self.lake), self.holder

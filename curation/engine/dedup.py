@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark import AccumulatorParam, TaskContext
+from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -39,7 +39,8 @@ from curation.dedup.oracle import LeaderSpec
 from curation.engine.index import LakeStore, entries, open_store
 from curation.engine.lake import Lake, TableWriter
 from curation.engine.losses import check_losses
-from curation.engine.session import on_disk, outcome_of, parquet
+from curation.engine.metering import Worker, metered
+from curation.engine.session import SparkMeter, on_disk, outcome_of, parquet
 from curation.engine.tasks import Context, Outcome, sorted_runs, value_counts
 from curation.identity import FILE_BITS, MAX_FILES, RECORD_BITS
 from curation.schemas import (
@@ -85,9 +86,9 @@ def deduplicate(
     if num_documents <= config.engine.single_task_documents:
         store = open_store(lake, dumps, earlier_dumps, folder, Tally())
         worker = partial(_in_one_task, paths=paths, spec=spec, store=store, context=context)
-        outcome = outcome_of(session.range(0, 1, 1, numPartitions=1), worker)
+        outcome = outcome_of(session.range(0, 1, 1, numPartitions=1), worker, context.meter)
     else:
-        meter = _SparkMeter(session)
+        meter = SparkMeter(session)
         store = open_store(lake, dumps, earlier_dumps, folder, meter)
         outcome = _on_spark(session, lake, paths, spec, store, context, num_documents)
         outcome.count("leader", meter.counts())
@@ -111,7 +112,9 @@ def _on_spark(
     num_cores = session.sparkContext.defaultParallelism
     num_waves = math.ceil(num_documents * document_bytes / PART_BYTES / num_cores)
     num_parts = context.config.engine.num_partitions or num_cores * num_waves
-    cluster = SparkCluster(session, lake.work_folder(context.attempt), num_parts, store.meter)
+    cluster = SparkCluster(
+        session, lake.work_folder(context.attempt), num_parts, store.meter, context.meter
+    )
     signatures = parquet(session, SIGNATURES, paths)
     result = leader.deduplicate(
         cluster, signatures.select(*SIGNATURE_COLUMNS), spec, store, has_earlier=store.has_index
@@ -122,11 +125,13 @@ def _on_spark(
     outcome = outcome_of(
         cluster.sorted(duplicates, "to", "doc_id"),
         partial(_as_outcome, write=_write_duplicates, store=store, context=context),
+        context.meter,
     )
     outcome.add(
         outcome_of(
             cluster.sorted(_union(result.index), "to", "other", "kind", "doc_id"),
             partial(_as_outcome, write=_write_index, store=store, context=context),
+            context.meter,
         )
     )
     outcome.add(_counted(result))
@@ -175,24 +180,29 @@ def _sorted(rows: pa.Table, *names: str) -> list[pa.RecordBatch]:
 
 
 class SparkCluster:
-    """Carries messages with Spark; what it saves lies under the work folder of the attempt."""
+    """Carries messages with Spark; what it saves lies under the work folder of the attempt.
 
-    def __init__(self, session: SparkSession, folder: Path, num_parts: int, meter: Meter) -> None:
+    `meter` counts messages, `work` what tasks use.
+    """
+
+    def __init__(
+        self, session: SparkSession, folder: Path, num_parts: int, meter: Meter, work: Meter
+    ) -> None:
         self.session = session
         self.folder = folder
         self.num_parts = num_parts
         self.meter = meter
+        self.work = work
         self._num_saved = 0
 
     def map(self, run: Callable[[pa.Table], pa.Table], rows: DataFrame) -> DataFrame:
         """Run a row-wise function on every batch as it comes."""
-        return rows.mapInArrow(partial(_each_batch, run=run), MESSAGE_DDL)
+        return self._mapped(rows, partial(_each_batch, run=run))
 
     def exchange(self, step: Step, *rows: DataFrame) -> DataFrame:
         """Shuffle by `to`, sort, and run the step on piece after piece of a part."""
-        return self.sorted(_union(rows), *step.order).mapInArrow(
-            partial(_each_piece, step=step, meter=self.meter), MESSAGE_DDL
-        )
+        ordered = self.sorted(_union(rows), *step.order)
+        return self._mapped(ordered, partial(_each_piece, step=step, meter=self.meter))
 
     def sorted(self, rows: DataFrame, *names: str) -> DataFrame:
         """Shuffle by the first column and sort every part; Spark spills what is too large."""
@@ -215,30 +225,8 @@ class SparkCluster:
         summed = self.select(rows, [kind]).groupBy(block).agg(F.sum("value").alias("value"))
         return {row["block"]: row["value"] for row in summed.collect()}
 
-
-class _CountsParam(AccumulatorParam[Counter[str]]):
-    def zero(self, value: Counter[str]) -> Counter[str]:
-        return Counter()
-
-    def addInPlace(self, value1: Counter[str], value2: Counter[str]) -> Counter[str]:
-        value1.update(value2)
-        return value1
-
-
-class _SparkMeter:
-    """Adds up over tasks; a task that runs twice counts twice, as its work does."""
-
-    def __init__(self, session: SparkSession) -> None:
-        self._counts = session.sparkContext.accumulator(Counter(), _CountsParam())
-
-    def add(self, counts: Mapping[str, int]) -> None:
-        """Add counts by name."""
-        self._counts.add(Counter(counts))
-
-    def counts(self) -> Mapping[str, int]:
-        """Return the sums; on the driver only."""
-        found: Counter[str] = self._counts.value
-        return found
+    def _mapped(self, rows: DataFrame, worker: Worker) -> DataFrame:
+        return rows.mapInArrow(partial(metered, worker=worker, meter=self.work), MESSAGE_DDL)
 
 
 def _union(rows: Sequence[DataFrame]) -> DataFrame:

@@ -5,6 +5,7 @@
     <lake>/_inputs/<dump>.jsonl                        the frozen input files of a dump; its first
                                                        line has the digests of remote listings
     <lake>/_runs/<stage>/<dump>/<slice>.json           the run records: the only commits
+    <lake>/_history/<run id>.json                      that a command began, and how it ended
     <lake>/<table>/dump=<dump>/slice=<nnnn>/<attempt>-part-<nnnnn>-<task>.parquet
     <lake>/<rejects|edits>/stage=<stage>/dump=...      the two tables that several stages write
 
@@ -23,6 +24,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -41,6 +43,7 @@ from curation.errors import (
     LakeVersion,
     NotFound,
     SlicesChanged,
+    TimeBudgetSpent,
 )
 from curation.ingest.listing import InputFile, RemoteListing
 from curation.schemas import FORMAT_VERSION, TABLES
@@ -53,6 +56,7 @@ WHOLE_DUMP = "all"  # the slice name of a stage that commits a dump at once
 STAGED_TABLES = ("rejects", "edits")  # written by several stages
 ROW_GROUP_ROWS = 20_000
 ROW_GROUP_BYTES = 64_000_000
+NUM_READERS = 16  # of run records
 Place = tuple[str, str, str]  # stage, dump, slice
 
 
@@ -98,6 +102,9 @@ class RunRecord:
     # What servers said of remote input files when they were read: file ordinal -> the fields of
     # curation.ingest.remote.Facts.
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    run_id: str = ""  # of the command; empty in records of before there were any
+    # What the work took: see curation.engine.capacity. Decides nothing.
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     def files_of(self, table: str) -> list[FileEntry]:
         """Return the committed files of a table."""
@@ -220,12 +227,22 @@ class Lake:
                 f"{path} is not a run record; delete it, and the next run does its slice again"
             ) from None
 
-    def records(self, stage: str | None = None, dump: str | None = None) -> list[RunRecord]:
-        """Return all commits that are not outdated, ordered by path.
+    def records(
+        self, stage: str | None = None, dump: str | None = None, *, with_outdated: bool = False
+    ) -> list[RunRecord]:
+        """Return all commits, without those that are outdated, ordered by path.
 
         Cost: reads these records and, for whether they are outdated, all that they depend on.
         """
-        read = cache(self.record)
+        places = self._places(stage, dump)
+        with ThreadPoolExecutor(NUM_READERS) as pool:  # a distant file system answers slowly
+            known = dict(zip(places, pool.map(lambda at: self.record(*at), places), strict=True))
+        if with_outdated:
+            return [record for record in known.values() if record is not None]
+
+        @cache
+        def read(*place: str) -> RunRecord | None:
+            return known[place] if place in known else self.record(*place)
 
         @cache
         def is_current(stage: str, dump: str, slice: str) -> bool:
@@ -237,8 +254,21 @@ class Lake:
                 if stage != "release"
             )
 
-        places = self._places(stage, dump)
         return [record for at in places if is_current(*at) and (record := read(*at)) is not None]
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return what is written of runs, oldest first: run_id, begun_at, host, process, end.
+
+        `ended_at`, `end` (done, stopped or failed) and `error` (its class) are missing while a run
+        goes on, and for ever when it was killed.
+        """
+        found = []
+        for path in sorted((self.path / "_history").glob("*.json")):
+            try:
+                found.append({"run_id": path.stem, **json.loads(path.read_text())})
+            except (ValueError, TypeError):
+                raise LakeCorrupt(f"{path} is damaged; delete it: nothing depends on it") from None
+        return found
 
     def dumps(self) -> list[str]:
         """Return the dumps frozen in this lake, in their order."""
@@ -336,6 +366,30 @@ class Lake:
                 yield
             finally:
                 file.truncate(0)
+
+    @contextmanager
+    def recorded(self, run_id: str) -> Iterator[None]:
+        """Write down that a run begins, and how it ends; see `history`. For one who holds the lock.
+
+        A run of several parts is one: its begin is that of the first, its end that of the last.
+        """
+        path = self.path / "_history" / f"{run_id}.json"
+        path.parent.mkdir(exist_ok=True)
+        begun_at = json.loads(path.read_text())["begun_at"] if path.exists() else _now()
+        entry = {
+            "begun_at": begun_at,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+        }
+        write_atomically(path, json.dumps(entry))
+        try:
+            yield
+        except BaseException as error:
+            is_stop = isinstance(error, KeyboardInterrupt | TimeBudgetSpent)
+            end = {"end": "stopped" if is_stop else "failed", "error": type(error).__name__}
+            write_atomically(path, json.dumps({**entry, "ended_at": _now(), **end}))
+            raise
+        write_atomically(path, json.dumps({**entry, "ended_at": _now(), "end": "done"}))
 
     def freeze_inputs(
         self,
@@ -546,6 +600,10 @@ def _ranges(ordinals: Sequence[int]) -> list[list[int]]:
         else:
             runs.append([ordinal, ordinal])
     return runs
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from curation.dedup.messages import PIECE_BYTES
 from curation.dedup.steps import key_range
 from curation.engine.index import entries, matching_rows
 from curation.engine.lake import Lake
+from curation.engine.metering import metered
 from curation.engine.session import outcome_of
 from curation.engine.tasks import (
     Context,
@@ -69,15 +70,17 @@ def cut_lines(
     summing = partial(_sum_ranges, runs=runs, frequent=str(frequent), context=context)
     if num_documents <= context.config.engine.single_task_documents:
         worker = partial(_in_one_task, parts=parts, summing=summing, frequent=str(frequent))
-        return outcome_of(session.range(0, 1, 1, numPartitions=1), partial(worker, context=context))
+        one = session.range(0, 1, 1, numPartitions=1)
+        return outcome_of(one, partial(worker, context=context), context.meter)
 
     numbers = session.range(0, len(parts), 1, numPartitions=len(parts))
-    counted = numbers.mapInArrow(partial(_count, parts=parts, context=context), COUNT_DDL)
+    counting = partial(_count, parts=parts, context=context)
+    counted = numbers.mapInArrow(partial(metered, worker=counting, meter=context.meter), COUNT_DDL)
     num_parts = context.config.engine.num_partitions or context.config.dedup.index_ranges
     ordered = counted.repartition(num_parts, "range").sortWithinPartitions("range", "key")
-    outcome = outcome_of(ordered, summing)
+    outcome = outcome_of(ordered, summing, context.meter)
     cutting = partial(_cut, parts=parts, frequent=str(frequent), context=context)
-    outcome.add(outcome_of(numbers, cutting))
+    outcome.add(outcome_of(numbers, cutting, context.meter))
     return outcome
 
 

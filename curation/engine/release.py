@@ -38,9 +38,11 @@ from pyspark.sql import functions as F
 
 from curation import models
 from curation.config import Config, ReleaseConfig
+from curation.dedup.messages import Meter
 from curation.engine import session as spark
 from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
-from curation.engine.run import Reporter, Silence, release_unit
+from curation.engine.progress import Reporter, Silence, Watch, new_run_id
+from curation.engine.run import release_unit
 from curation.engine.stages import Unit, digest, plan
 from curation.engine.tasks import Context, Outcome, read_range, sorted_runs, sum_by
 from curation.errors import (
@@ -90,7 +92,9 @@ Int32Array = np.ndarray[Any, np.dtype[np.int32]]
 Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def make_release(config: Config, name: str, *, reporter: Reporter | None = None) -> shards.Manifest:
+def make_release(
+    config: Config, name: str, *, reporter: Reporter | None = None, run_id: str = ""
+) -> shards.Manifest:
     """Write the release `name` of the configuration, or return it when it exists already.
 
     Raises ConfigError for an unknown release, NotCommitted when a dump is not encoded,
@@ -111,13 +115,16 @@ def make_release(config: Config, name: str, *, reporter: Reporter | None = None)
     folder = Path(config.shards) / name
     if folder.exists():
         return _existing(folder, name, release, lake_keys)
-    with lake.lock():
+    run_id = run_id or new_run_id()
+    with lake.lock(), lake.recorded(run_id):
         unit = release_unit(name, _settings(release), lake_keys)
         reporter.planned([unit])
         reporter.began(unit)
         session = spark.start()
-        with spark.described(session, unit.name, partial(reporter.progressed, unit)):
-            manifest, record = _make(session, config, lake, unit, folder)
+        meter = spark.SparkMeter(session)
+        watch = Watch(reporter, unit, meter.counts)
+        with spark.described(session, unit.name, watch.tasks_done):
+            manifest, record = _make(session, config, lake, unit, folder, meter, run_id)
         reporter.committed(unit, record)
     return manifest
 
@@ -146,7 +153,13 @@ def _settings(release: ReleaseConfig) -> dict[str, Any]:
 
 
 def _make(
-    session: SparkSession, config: Config, lake: Lake, unit: Unit, folder: Path
+    session: SparkSession,
+    config: Config,
+    lake: Lake,
+    unit: Unit,
+    folder: Path,
+    meter: Meter,
+    run_id: str,
 ) -> tuple[shards.Manifest, RunRecord]:
     release = config.release[unit.dump]
     started = time.time()
@@ -165,7 +178,7 @@ def _make(
         write = partial(
             _mixture_rows, cuts=cuts, shares=shares, near=near, seed=release.seed, context=context
         )
-        outcome = spark.outcome_of(rows, write)
+        outcome = spark.outcome_of(rows, write, meter)
     finally:
         marked.unpersist()
     account = dict(outcome.counts["account"])
@@ -223,6 +236,7 @@ def _make(
                 "account": dict(manifest.account),
             },
             files=tuple(outcome.files),
+            run_id=run_id,
         )
         lake.commit(record)
     return manifest, record

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from curation.config import Config
 from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord
 from curation.engine.ledger import perplexity_histograms
+from curation.engine.progress import Reporter, Silence, Watch, new_run_id
 from curation.engine.stages import (
     Stage,
     Unit,
@@ -30,7 +31,7 @@ from curation.engine.stages import (
 )
 from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
-from curation.ingest.listing import group_files
+from curation.ingest.listing import InputFile, group_files
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -38,38 +39,6 @@ if TYPE_CHECKING:
 
 GUIDES = {"filter": "signals"}
 """The table whose files are the parts of a stage, where that is not `documents`."""
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes."""
-
-    def planned(self, units: Sequence[Unit]) -> None:
-        """The plan, before anything runs."""
-
-    def began(self, unit: Unit) -> None:
-        """A unit starts."""
-
-    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
-        """Spark tasks of the running unit."""
-
-    def committed(self, unit: Unit, record: RunRecord) -> None:
-        """A unit is committed."""
-
-
-class Silence:
-    """A Reporter that says nothing."""
-
-    def planned(self, units: Sequence[Unit]) -> None:
-        """Ignore."""
-
-    def began(self, unit: Unit) -> None:
-        """Ignore."""
-
-    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
-        """Ignore."""
-
-    def committed(self, unit: Unit, record: RunRecord) -> None:
-        """Ignore."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +64,7 @@ def run(
     *,
     max_minutes: float | None = None,
     reporter: Reporter | None = None,
+    run_id: str = "",
 ) -> Lake:
     """Bring the chosen part of the lake up to date and return the lake.
 
@@ -108,7 +78,8 @@ def run(
         reporter.planned(units)
         return Lake(config.lake)
     lake = Lake.create(config.lake)
-    with lake.lock():
+    run_id = run_id or new_run_id()
+    with lake.lock(), lake.recorded(run_id):
         _freeze(config, lake, selection.dumps)
         units = runnable(config, selection)
         reporter.planned(units)
@@ -121,7 +92,7 @@ def run(
                     "stays: run the same command again to go on"
                 )
             reporter.began(unit)
-            record = _run_unit(config, lake, unit, reporter)
+            record = _run_unit(config, lake, unit, reporter, run_id)
             lake.commit(record)
             reporter.committed(unit, record)
     return lake
@@ -168,12 +139,14 @@ def _freeze(config: Config, lake: Lake, dumps: Sequence[str]) -> None:
             lake.freeze_inputs(dump.name, ordinal, config.ingest.slice_files, files, listings)
 
 
-def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> RunRecord:
+def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter, run_id: str) -> RunRecord:
     """Do one unit and return the record that will commit it."""
     from curation.engine import session as spark
 
     session = spark.start()
     started = time.time()
+    meter = spark.SparkMeter(session)
+    watch = Watch(reporter, unit, meter.counts)
     context = Context(
         lake=str(lake.path),
         stage=unit.stage.name,
@@ -182,19 +155,23 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
         attempt=uuid.uuid4().hex[:12],
         config=config,
         artifacts=unit.artifacts,
+        meter=meter,
     )
     if unit.stage.name == "filter":
         read = [lake.record(*n.split("/")) for n in unit.inputs if n.startswith("annotate/")]
         histograms = perplexity_histograms(record for record in read if record)
         context = replace(context, rules=config.rules(), histograms=histograms)
     try:
-        with spark.described(session, unit.name, partial(reporter.progressed, unit)):
-            outcome = _execute(session, config, lake, unit, context)
+        with spark.described(session, unit.name, watch.tasks_done) as group:
+            outcome = _execute(session, config, lake, unit, context, watch)
     finally:
         shutil.rmtree(lake.work_folder(context.attempt), ignore_errors=True)
     check_conservation(unit, outcome, *_expected(lake, unit))
+    resources = resources_of(spark.work_of(session, group), meter.counts())
     if unit.stage.name == "ingest":
-        _check_files(unit, outcome, len(slice_inputs(config, lake.inputs(unit.dump), unit.slice)))
+        files = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
+        _check_files(unit, outcome, len(files))
+        resources["archive_bytes"] = _archive_bytes(files, outcome)
     return RunRecord(
         stage=unit.stage.name,
         dump=unit.dump,
@@ -220,11 +197,34 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter) -> Run
             "master": session.sparkContext.master or "",
         },
         sources=dict(sorted(outcome.sources.items(), key=lambda item: int(item[0]))),
+        run_id=run_id,
+        resources=resources,
     )
 
 
+def resources_of(work: Mapping[str, float], metered: Mapping[str, int]) -> dict[str, float]:
+    """Return the resources of a run record, from what Spark and what the tasks measured."""
+    python_cpu_seconds = metered.get("python_cpu_ms", 0) / 1000
+    return {
+        **{name: round(value, 3) for name, value in work.items() if name != "jvm_cpu_seconds"},
+        "cpu_seconds": round(work["jvm_cpu_seconds"] + python_cpu_seconds, 3),
+        "peak_worker_bytes": metered.get("peak_worker_bytes", 0),
+    }
+
+
+def _archive_bytes(files: Sequence[InputFile], outcome: Outcome) -> int:
+    """Return the size of the input files; of remote ones as their server said it, 0 if unknown."""
+    remote = (outcome.sources.get(str(file.ordinal), {}).get("size") for file in files)
+    return sum(file.size or size or 0 for file, size in zip(files, remote, strict=True))
+
+
 def _execute(
-    session: "SparkSession", config: Config, lake: Lake, unit: Unit, context: Context
+    session: "SparkSession",
+    config: Config,
+    lake: Lake,
+    unit: Unit,
+    context: Context,
+    watch: Watch,
 ) -> Outcome:
     from curation.engine.session import outcome_of
 
@@ -247,16 +247,19 @@ def _execute(
     if unit.stage.name == "decontaminate" and not config.contamination.benchmarks:
         return _unchanged(lake, unit)
     if unit.stage.name == "ingest":
-        rows = _records(session, config, lake, unit)
+        files_read = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
+        watch.num_files = len(files_read)
+        rows = _records(session, config, lake, unit, files_read)
         worker = partial(_on_worker_records, context=context)
     else:
         guide = GUIDES.get(unit.stage.name, "documents")
         parts = parts_of(lake, list(unit.inputs), guide, unit.slice)
         if not parts:
             return Outcome()
+        watch.num_files = len(parts)
         rows = session.range(0, len(parts), 1, numPartitions=len(parts))
         worker = partial(_on_worker_parts, parts=parts, context=context)
-    return outcome_of(rows, worker)
+    return outcome_of(rows, worker, context.meter)
 
 
 def _unchanged(lake: Lake, unit: Unit) -> Outcome:
@@ -268,9 +271,10 @@ def _unchanged(lake: Lake, unit: Unit) -> Outcome:
     return outcome
 
 
-def _records(session: "SparkSession", config: Config, lake: Lake, unit: Unit) -> "DataFrame":
+def _records(
+    session: "SparkSession", config: Config, lake: Lake, unit: Unit, files: Sequence[InputFile]
+) -> "DataFrame":
     """Read the slice's input files with the `warc` source: one partition a group of files."""
-    files = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
     format = next(dump.format for dump in config.dumps if dump.name == unit.dump)
     groups = [
         [(file.ordinal, file.path) for file in group]

@@ -12,18 +12,23 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark import AccumulatorParam
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from curation import errors, models
+from curation.dedup.messages import Meter
 from curation.engine.lake import Lake
+from curation.engine.metering import Worker, merge, metered
 from curation.engine.tasks import OUTCOME_DDL, Outcome
 from curation.errors import CurationError, PrerequisiteMissing, StageStopped
 from curation.schemas import DUPLICATES, TABLES, spark_ddl
@@ -41,7 +46,7 @@ SEMANTIC = {
 }
 POLL_SECONDS = 0.2
 
-Progress = Callable[[int, int], None]
+TasksDone = Callable[[int, int], None]  # done, in all
 
 
 def start(app_name: str = "curation") -> SparkSession:
@@ -97,19 +102,26 @@ def log_path() -> str:
 
 
 @contextmanager
-def described(session: SparkSession, description: str, progress: Progress) -> Iterator[None]:
-    """Name the Spark jobs of the block in the UI and logs, and report tasks done and in all."""
+def described(session: SparkSession, description: str, progress: TasksDone) -> Iterator[str]:
+    """Name the Spark jobs of the block in the UI and logs, and report tasks done and in all.
+
+    Yields the name of their job group.
+    """
     context = session.sparkContext
-    context.setJobGroup(description, description)
+    group = f"{description} {uuid.uuid4().hex[:8]}"  # the same slice may run again
+    context.setJobGroup(group, description)
     done = threading.Event()
-    poller = threading.Thread(
-        target=_poll, args=(session, description, progress, done), daemon=True
-    )
+    poller = threading.Thread(target=_poll, args=(session, group, progress, done), daemon=True)
     poller.start()
     try:
-        yield
+        yield group
+        done.set()
+        poller.join()
+        # The last tasks may still be on their way to those who count them.
+        context._jsc.sc().listenerBus().waitUntilEmpty()
+        progress(*_tasks_done(session, group))
     except KeyboardInterrupt:
-        context.cancelJobGroup(description)
+        context.cancelJobGroup(group)
         raise
     except (PySparkException, Py4JError) as error:
         raise _of_user(error) or _stopped(description, error) from None
@@ -148,12 +160,61 @@ def num_duplicates(session: SparkSession, lake: Lake) -> DataFrame | None:
     return by_twin.agg(F.count("*").alias("num_duplicates"))
 
 
-def outcome_of(rows: DataFrame, worker: Callable[..., Iterator[pa.RecordBatch]]) -> Outcome:
+def outcome_of(rows: DataFrame, worker: Worker, meter: Meter) -> Outcome:
     """Run a worker that writes on every partition, and add up what it did."""
     outcome = Outcome()
-    for row in rows.mapInArrow(worker, OUTCOME_DDL).collect():
+    measured = partial(metered, worker=worker, meter=meter)
+    for row in rows.mapInArrow(measured, OUTCOME_DDL).collect():
         outcome.add(Outcome.from_json(row["outcome"]))
     return outcome
+
+
+class _CountsParam(AccumulatorParam[dict[str, int]]):
+    def zero(self, value: dict[str, int]) -> dict[str, int]:
+        return {}
+
+    def addInPlace(self, value1: dict[str, int], value2: dict[str, int]) -> dict[str, int]:
+        return merge(value1, value2)
+
+
+class SparkMeter:
+    """A Meter over tasks: what it counts is shown and recorded, and decides nothing."""
+
+    def __init__(self, session: SparkSession) -> None:
+        self._counts = session.sparkContext.accumulator({}, _CountsParam())
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add counts by name."""
+        self._counts.add(dict(counts))
+
+    def counts(self) -> dict[str, int]:
+        """Return the sums of the tasks that ended; on the driver only."""
+        return dict(self._counts.value)
+
+
+def work_of(session: SparkSession, group: str) -> dict[str, float]:
+    """Return what Spark measured of the jobs of a group, when `described` has ended.
+
+    task_seconds are those that tasks held a core, jvm_cpu_seconds those of their threads in the
+    JVM. Where a stage of a job was tried again, its last attempt.
+    """
+    context = session.sparkContext
+    tracker, store = context.statusTracker(), context._jsc.sc().statusStore()
+    infos = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+    numbers = {number for info in infos if info for number in info.stageIds}
+    stages = []
+    for number in numbers:
+        with contextlib.suppress(Py4JJavaError):  # Spark forgets the oldest of very many
+            stages.append(store.lastStageAttempt(number))
+    cores_of_task = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    return {
+        "cores": context.defaultParallelism,
+        "num_tasks": sum(stage.numCompleteTasks() for stage in stages),
+        "task_seconds": cores_of_task * sum(stage.executorRunTime() for stage in stages) / 1e3,
+        "jvm_cpu_seconds": sum(stage.executorCpuTime() for stage in stages) / 1e9,
+        "shuffle_bytes": sum(stage.shuffleWriteBytes() for stage in stages),
+        "spilled_bytes": sum(stage.diskBytesSpilled() for stage in stages),
+    }
 
 
 def _of_user(error: Exception) -> CurationError | None:
@@ -177,18 +238,18 @@ def _stopped(description: str, error: Exception) -> StageStopped:
     )
 
 
-def _poll(session: SparkSession, group: str, progress: Progress, done: threading.Event) -> None:
-    tracker = session.sparkContext.statusTracker()
+def _poll(session: SparkSession, group: str, progress: TasksDone, done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
-        num_done = num_tasks = 0
-        for job in tracker.getJobIdsForGroup(group):
-            info = tracker.getJobInfo(job)
-            for stage in info.stageIds if info else ():
-                stage_info = tracker.getStageInfo(stage)
-                if stage_info:
-                    num_done += stage_info.numCompletedTasks
-                    num_tasks += stage_info.numTasks
-        progress(num_done, num_tasks)
+        progress(*_tasks_done(session, group))
+
+
+def _tasks_done(session: SparkSession, group: str) -> tuple[int, int]:
+    """Return the Spark tasks of a group that are done, and all that are known, but for skipped."""
+    context = session.sparkContext
+    store = context._jsc.sc().statusStore()
+    jobs = [store.job(number) for number in context.statusTracker().getJobIdsForGroup(group)]
+    num_done = sum(job.numCompletedTasks() for job in jobs)
+    return num_done, sum(job.numTasks() - job.numSkippedTasks() for job in jobs)
 
 
 def _submitted() -> bool:

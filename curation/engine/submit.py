@@ -1,6 +1,6 @@
 """The command line of the scripts in jobs/: what spark-submit runs.
 
-Errors of the user are one message and exit code 1; progress is one line a commit, as in a log.
+Errors of the user are one message and exit code 1; progress is JSON lines on stderr.
 """
 
 import argparse
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from curation.config import Config, load
 from curation.engine import run
-from curation.engine.lake import RunRecord
-from curation.engine.stages import STAGES, Unit
+from curation.engine.progress import JsonLines, new_run_id
+from curation.engine.stages import STAGES
 from curation.errors import CurationError
 
 
@@ -23,7 +23,7 @@ def run_stage(stage: str, arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dump", action="append", default=[], help="only this dump; repeatable")
     options = parser.parse_args(arguments)
     selection = run.Selection(tuple(options.dump), stage, stage)
-    _guarded(lambda: run.run(_config(options), selection, reporter=Lines()))
+    _guarded(lambda: _run(options, selection))
 
 
 def run_pipeline(arguments: Sequence[str] | None = None) -> None:
@@ -35,11 +35,7 @@ def run_pipeline(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-minutes", type=float, help="stop between two slices after this time")
     options = parser.parse_args(arguments)
     selection = run.Selection(tuple(options.dump), options.first, options.last)
-    _guarded(
-        lambda: run.run(
-            _config(options), selection, max_minutes=options.max_minutes, reporter=Lines()
-        )
-    )
+    _guarded(lambda: _run(options, selection, options.max_minutes))
 
 
 def release(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +45,13 @@ def release(arguments: Sequence[str] | None = None) -> None:
     parser = _parser("Make a release of token shards.")
     parser.add_argument("name", help="a [release.<name>] table of the configuration")
     options = parser.parse_args(arguments)
-    _guarded(lambda: make_release(_config(options), options.name, reporter=Lines()))
+
+    def act() -> None:
+        run_id = new_run_id()
+        with JsonLines(run_id) as reporter:
+            make_release(_config(options), options.name, reporter=reporter, run_id=run_id)
+
+    _guarded(act)
 
 
 def train_tokenizer(arguments: Sequence[str] | None = None) -> None:
@@ -126,31 +128,12 @@ def recall_domain(arguments: Sequence[str] | None = None) -> None:
     _guarded(lambda: engine.recall_domain(arguments))
 
 
-class Lines:
-    """A Reporter that prints one line a commit."""
-
-    def planned(self, units: Sequence[Unit]) -> None:
-        """Say how much there is to do."""
-        num_done = sum(unit.committed for unit in units)
-        self._say(f"{num_done} of {len(units)} slices are committed")
-
-    def began(self, unit: Unit) -> None:
-        """Say what starts."""
-        self._say(f"{unit.name} started")
-
-    def progressed(self, unit: Unit, num_done: int, num_tasks: int) -> None:
-        """Say nothing: the Spark UI shows tasks."""
-
-    def committed(self, unit: Unit, record: RunRecord) -> None:
-        """Say what a unit did."""
-        rows = record.rows
-        self._say(
-            f"{unit.name} committed: {rows['in']} in, {rows['kept']} kept, "
-            f"{rows['rejected']} out, {record.seconds:.1f} s"
-        )
-
-    def _say(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
+def _run(
+    options: argparse.Namespace, selection: run.Selection, max_minutes: float | None = None
+) -> None:
+    config, run_id = _config(options), new_run_id()
+    with JsonLines(run_id) as reporter:
+        run.run(config, selection, max_minutes=max_minutes, reporter=reporter, run_id=run_id)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

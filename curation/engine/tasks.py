@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from curation import models
 from curation.config import Config, IngestConfig
+from curation.dedup.messages import Meter, Tally
 from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_hashes
 from curation.engine.lake import FileEntry, TableWriter
 from curation.engine.ledger import PERPLEXITY_BINS
@@ -58,6 +59,7 @@ class Context:
     # for filter: profiles may be files of the driver's machine
     rules: Sequence[quality_rules.Rule] = ()
     histograms: Histograms = field(default_factory=dict)  # of perplexity
+    meter: Meter = field(default_factory=Tally)  # see curation.engine.metering
 
 
 @dataclass

@@ -117,6 +117,12 @@ def run(
     return _children[key].run(columns, result_type)
 
 
+def child_ids() -> list[int]:
+    """Return the processes that run as children of this one."""
+    processes = [child._process for key, child in _children.items() if key[0] == os.getpid()]
+    return [each.pid for each in processes if each is not None and each.poll() is None]
+
+
 _children: dict[tuple[int, str, str, Net], "Sandbox"] = {}
 
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import corpus
 import dedup
+import planning
 import pyarrow as pa
 import pyarrow.parquet as pq
 import quality
@@ -514,6 +515,7 @@ EXPERIMENTS = {
         releases.compression_vs_gpt2,
         releases.shares_realised,
         releases.structure_bytes,
+        planning.capacity_error,
     )
 }
 NAMES = [*MEASUREMENTS, *EXPERIMENTS]

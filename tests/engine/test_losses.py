@@ -274,6 +274,7 @@ def test_the_command_line_says_it_without_a_trace(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = ["run", str(signed), "--to", "dedup", "--lake", configure().lake]
+    arguments += ["--progress", "live"]
     monkeypatch.setattr(sys, "argv", ["curation", *arguments])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -1,10 +1,12 @@
 """The scripts in jobs/, as spark-submit runs them."""
 
+import json
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,12 @@ def submit(job: str, *arguments: str) -> tuple[int, str]:
         env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable},
     )
     return done.returncode, done.stdout
+
+
+def events(said: str, event: str) -> list[dict[str, Any]]:
+    """Return the JSON lines of an event, among what Spark said."""
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
 
 
 @pytest.mark.parametrize("job", sorted(path.stem for path in JOBS.glob("*.py")))
@@ -59,12 +67,15 @@ def test_submitted_jobs_fill_the_same_lake(configure, undisturbed, rows_of, tmp_
     settings = str(tmp_path / "lake.toml")
     code, said = submit("ingest", "--config", settings, "--dump", config.dumps[0].name)
     assert code == 0, said
-    assert f"ingest/{config.dumps[0].name}/0000 committed" in said
+    (committed,) = events(said, "committed")
+    assert committed["message"] == f"ingest/{config.dumps[0].name}/0000 committed"
     assert {record.stage for record in Lake(config.lake).records()} == {"ingest"}
 
     code, said = submit("pipeline", "--config", settings)
     assert code == 0, said
-    assert "1 of 8 slices are committed" in said
+    (planned,) = events(said, "planned")
+    assert (planned["slices"], planned["slices_committed"]) == (8, 1)
+    assert planned["run_id"] != committed["run_id"]
     assert rows_of(Lake(config.lake)) == rows_of(undisturbed(1).lake)
 
 
