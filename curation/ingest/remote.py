@@ -42,7 +42,7 @@ from functools import cache
 from io import RawIOBase
 from itertools import accumulate
 from typing import Any, BinaryIO, NamedTuple, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 import requests
@@ -77,6 +77,8 @@ MIN_WAIT_SECONDS = 1.0
 # A server that asks for more is not waited for: the task would only hold its place in the cluster.
 MAX_RETRY_AFTER_SECONDS = 900.0
 SIGNATURE_SECONDS = 3600
+# Names in a query that make a URL a secret: of AWS, Google Cloud, Azure, CloudFront.
+SIGNED = ("x-amz-signature", "x-goog-signature", "sig", "signature", "awsaccesskeyid")
 ERROR_BYTES = 4096  # of an error's body, which may name S3's code
 
 TRANSIENT_STATUS = frozenset({408, 425, 429})
@@ -200,6 +202,13 @@ def check_url(url: str) -> None:
         raise InputInvalid(
             f"an input at {parts.hostname} carries a user name or password; a lake keeps its "
             "inputs in the clear: put them into ~/.netrc and take them out of the URL"
+        )
+    signed = sorted(name for name, _ in parse_qsl(parts.query) if name.lower() in SIGNED)
+    if signed:
+        raise InputInvalid(
+            f"an input at {parts.hostname} is a signed URL ({', '.join(signed)}), a key to it for "
+            "a while; a lake keeps its inputs in the clear: name it as s3://BUCKET/KEY, and let "
+            "the credentials of the environment open it"
         )
     if parts.scheme in HTTP_SCHEMES + S3_SCHEMES and not parts.netloc:
         raise InputInvalid(f"{url} names no host or bucket; write https://HOST/PATH")

@@ -37,7 +37,7 @@ from loopback import (
 
 from curation import __version__
 from curation.config import Config, RemoteConfig, load
-from curation.engine import doctor
+from curation.engine import doctor, session
 from curation.engine.lake import Lake
 from curation.engine.run import Selection, _freeze, run
 from curation.engine.stages import plan
@@ -462,6 +462,7 @@ def test_a_failure_in_the_middle_is_an_error_of_the_medium(server, waits):
     ("url", "message"),
     [
         ("https://ann:secret@h.example/a.warc", "put them into ~/.netrc"),
+        ("https://h.example/a.warc?X-Amz-Signature=secret&X-Amz-Date=1", "X-Amz-Signature.*s3://"),
         ("https:///a.warc", "names no host"),
         ("s3:///key", "names no host or bucket"),
         ("gopher://h.example/a.warc", "nothing here reads gopher://"),
@@ -703,6 +704,9 @@ def test_a_failing_medium_is_never_damage(server):
 # ---- S3 ----------------------------------------------------------------------------------------
 
 
+PLANTED = ("AKIAPLANTEDKEY", "planted/secret+key", "planted-session-token")
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """moto's S3 at a loopback port, with a bucket `crawl` that holds BYTES; the endpoint."""
@@ -713,8 +717,8 @@ def s3() -> Iterator[str]:
     host, port = running.get_host_and_port()
     endpoint = f"http://{host}:{port}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_ACCESS_KEY_ID", PLANTED[0])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", PLANTED[1])
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         files = s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True)
         files.mkdir("crawl")
@@ -880,6 +884,37 @@ def test_a_dump_over_http_gives_the_documents_of_local_files(spark, crawl, confi
     crawl.always(status(404))
     with pytest.raises(InputMissing, match=r"segments/1/warc/.* answers 404"):
         run(configured(tmp_path, crawl, "ingest.min_chars=51"), ingest)
+
+
+@pytest.mark.spark
+def test_credentials_are_in_no_lake_log_report_or_error(
+    spark, s3, cut, tmp_path, monkeypatch, capfd, caplog
+):
+    """A run over S3 that succeeds, and one that fails; every byte that they leave is looked at."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    monkeypatch.setenv("HF_TOKEN", PLANTED[2])
+    files = s3fs.S3FileSystem(endpoint_url=s3, skip_instance_cache=True)
+    for path in sorted(cut.glob(f"{DUMP}-*.warc.gz")):
+        files.put(str(path), f"crawl/dump/{path.name}")
+    toml = tmp_path / "s3.toml"
+    inputs = ", ".join(f'"s3://{name}"' for name in sorted(files.ls("crawl/dump")))
+    toml.write_text(
+        f'lake = "lake"\nreport = "report.html"\n[remote]\ns3_endpoint = "{s3}"\nattempts = 1\n'
+        f'[[dumps]]\nname = "{DUMP}"\ninputs = [{inputs}]\n'
+    )
+    caplog.set_level("DEBUG", logger="curation")
+    lake = run(load(toml), Selection(last="ingest"))
+    assert lake.table("documents").to_table().num_rows > 0
+    files.rm("crawl/dump", recursive=True)
+    with pytest.raises(InputMissing) as raised:
+        run(load(toml, ["ingest.min_chars=51"]), Selection(last="ingest"))
+    said = [str(raised.value), caplog.text, *capfd.readouterr()]
+    said += [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    log = Path(session.log_path())
+    said += [log.read_text(errors="replace")] if log.exists() else []
+    assert any("s3://crawl/dump" in text for text in said)
+    for secret in PLANTED:
+        assert not any(secret in text for text in said)
 
 
 @pytest.mark.spark

@@ -1,0 +1,139 @@
+"""Faults of the machine: what is said, and that nothing is lost and a rerun gives the same shards.
+
+The README's table of faults names for each row the test that holds it; this file has those that
+concern no single module.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.engine import run as runs
+from curation.engine.lake import Lake
+from curation.engine.release import make_release
+from curation.engine.run import Selection, run
+from curation.errors import CurationError
+
+pytestmark = pytest.mark.spark
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PATIENCE_SECONDS = 300
+CURATION = [sys.executable, "-c", "from curation.cli import main; main()"]
+
+
+def test_a_python_worker_killed_for_memory_costs_one_slice(configure, undisturbed) -> None:
+    """SIGKILL, as the kernel sends it: one message, and a rerun does that slice again."""
+    config = configure(dumps=1)
+    run(config, Selection(last="fingerprint"))
+    done = {record.stage for record in Lake(config.lake).records()}
+    kill = threading.Thread(target=kill_a_worker, args=(Path(config.lake) / "signals",))
+    kill.start()
+    with pytest.raises(CurationError) as failure:
+        run(config)
+    kill.join()
+    assert "annotate" in str(failure.value)
+    assert "Traceback" not in str(failure.value)
+    committed = {record.stage for record in Lake(config.lake).records()}
+    assert committed == done | {"dedup", "lines"}
+    run(config)
+    assert digests(config) == undisturbed(1).digests
+
+
+def kill_a_worker(folder: Path) -> None:
+    """Kill the Python worker that writes the first file below a folder."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            try:
+                opened = [os.readlink(each.path) for each in os.scandir(f"/proc/{pid}/fd")]
+            except OSError:  # it ended meanwhile, or is not ours
+                continue
+            if int(pid) != os.getpid() and any(name.startswith(f"{folder}/") for name in opened):
+                os.kill(int(pid), signal.SIGKILL)
+                return
+        time.sleep(0.01)  # between two looks at the processes
+    raise AssertionError("no worker ever wrote there")
+
+
+def test_a_clock_that_goes_backwards_decides_nothing(
+    configure, undisturbed, rows_of, monkeypatch
+) -> None:
+    """Every look at the clock is a day before the last one."""
+    config = configure(dumps=2)
+    looks = iter(range(10**9))
+    monkeypatch.setattr(runs.time, "time", lambda: 4e9 - 86_400 * next(looks))
+    lake = run(config)
+    monkeypatch.undo()
+    assert rows_of(lake) == rows_of(undisturbed(2).lake)
+    assert digests(config) == undisturbed(2).digests
+    again = run(config)
+    assert [each.attempt for each in again.records()] == [each.attempt for each in lake.records()]
+
+
+def test_a_corrupt_table_file_is_named_and_made_anew(configure, undisturbed) -> None:
+    """Bytes of a committed file that changed: the file is named, and what to delete."""
+    config = configure(dumps=1)
+    lake = run(config, Selection(last="lines"))
+    (record,) = lake.records("ingest")
+    entry = next(each for each in record.files if each.table == "documents")
+    path = lake.path / entry.path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CurationError) as failure:
+        run(config)
+    message = str(failure.value)
+    assert entry.path in message
+    command = re.search(r"rm (\S+\.json)", message)
+    assert command, message
+    Path(command.group(1)).unlink()
+    run(config)
+    assert digests(config) == undisturbed(1).digests
+
+
+@pytest.mark.slow  # two JVMs
+def test_a_full_disk_is_said_and_a_rerun_with_room_goes_on(
+    configure, undisturbed, tmp_path: Path
+) -> None:
+    """A file system of the lake's own that is full in the middle of a stage, and then grows."""
+    config = configure(dumps=1)
+    toml = tmp_path / "lake.toml"
+    lake = Path(config.lake)
+    lake.mkdir(parents=True)
+    run_it = " ".join([*CURATION[:1], "-c", f"'{CURATION[2]}'", "run", str(toml)])
+    script = (
+        f"mount -t tmpfs -o size=200k tmpfs {lake} && ({run_it}; echo rc=$? >&2;"
+        f" mount -o remount,size=200m {lake}; {run_it} && cp -a {lake} {tmp_path}/saved)"
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    probe = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "x", "/mnt"]
+    if not shutil.which("unshare") or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("needs a mount namespace of its own: unshare --user --mount")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "rc=1" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    shutil.rmtree(lake)
+    shutil.copytree(tmp_path / "saved", lake)
+    assert digests(config) == undisturbed(1).digests
+
+
+def digests(config) -> list[str]:
+    """The sha256 of every shard of a release."""
+    return [entry.sha256 for entry in make_release(config, "demo").files]
+
+
+def test_every_row_of_the_table_of_faults_names_a_test_that_is_there() -> None:
+    section = README.read_text().split("## Faults")[1].split("\n## ")[0]
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", section)
+    assert len(named) >= 10
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{path} has no {name}"
