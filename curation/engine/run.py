@@ -31,7 +31,7 @@ from curation.engine.stages import (
 )
 from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
-from curation.ingest.listing import InputFile, group_files
+from curation.ingest.listing import InputFile, group_files, known_size
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -171,7 +171,7 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter, run_id
     if unit.stage.name == "ingest":
         files = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
         _check_files(unit, outcome, len(files))
-        resources["archive_bytes"] = _archive_bytes(files, outcome)
+        resources["archive_bytes"] = archive_bytes(files, outcome)
     return RunRecord(
         stage=unit.stage.name,
         dump=unit.dump,
@@ -212,10 +212,10 @@ def resources_of(work: Mapping[str, float], metered: Mapping[str, int]) -> dict[
     }
 
 
-def _archive_bytes(files: Sequence[InputFile], outcome: Outcome) -> int:
-    """Return the size of the input files; of remote ones as their server said it, 0 if unknown."""
-    remote = (outcome.sources.get(str(file.ordinal), {}).get("size") for file in files)
-    return sum(file.size or size or 0 for file, size in zip(files, remote, strict=True))
+def archive_bytes(files: Sequence[InputFile], outcome: Outcome) -> int:
+    """Return the size of what is read; of whole remote files as servers said, 0 if unknown."""
+    said = (outcome.sources.get(str(file.ordinal), {}).get("size") for file in files)
+    return sum(known_size(file, size or 0) for file, size in zip(files, said, strict=True))
 
 
 def _execute(

@@ -200,11 +200,12 @@ def group_files(files: Sequence[InputFile], group_bytes: int) -> list[list[Input
             groups.append([])
             size = 0
         groups[-1].append(file)
-        size += _known_size(file, group_bytes)
+        size += known_size(file, group_bytes)
     return groups
 
 
-def _known_size(file: InputFile, unknown: int) -> int:
+def known_size(file: InputFile, unknown: int) -> int:
+    """Return the bytes of a file or of its byte ranges; `unknown` for a whole remote file."""
     if file.size is not None:
         return file.size
     _, spans = split_ranges(file.path)

@@ -14,8 +14,10 @@ from curation.dedup.messages import Tally
 from curation.engine.lake import RunRecord
 from curation.engine.metering import merge, metered
 from curation.engine.progress import JsonFormatter, JsonLines, LiveView, Progress, new_run_id
-from curation.engine.run import Selection, run
+from curation.engine.run import Selection, archive_bytes, run
 from curation.engine.tasks import Outcome
+from curation.ingest.listing import InputFile
+from curation.ingest.ranges import Span, join_ranges
 
 UNIT = SimpleNamespace(
     name="ingest/A/0000", stage=SimpleNamespace(name="ingest"), dump="A", slice="0000"
@@ -108,6 +110,17 @@ def test_a_worker_is_metered_by_what_it_yields_and_uses() -> None:
     assert (counts["rows/in"], counts["rejects/no_text"], counts["files"]) == (20, 3, 2)
     assert counts["python_cpu_ms"] >= 0
     assert merge({"peak_a": 5, "b": 1}, {"peak_a": 3, "b": 2}) == {"peak_a": 5, "b": 3}
+
+
+def test_archive_bytes_are_what_is_read_of_files_near_and_far() -> None:
+    """A local file, a remote one, a range of a remote one, and one whose server says nothing."""
+    archive = "https://data.example/a.warc.gz"
+    ranged = next(iter(join_ranges(archive, [Span(100, 350)])))
+    paths = ["a.warc.gz", archive, ranged, archive]
+    files = [InputFile(i, path, 7 if i == 0 else None, None) for i, path in enumerate(paths)]
+    outcome = Outcome()
+    outcome.sources.update({"1": {"size": 1000}, "2": {"size": 1000}, "3": {"size": None}})
+    assert archive_bytes(files, outcome) == 7 + 1000 + 250
 
 
 @pytest.mark.spark
