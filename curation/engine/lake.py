@@ -492,6 +492,21 @@ STAGE_TABLES: dict[str, tuple[str, ...]] = {
 """The tables that only one stage writes."""
 
 
+def damaged(lake: str | Path, path: str, error: Exception) -> LakeCorrupt:
+    """Return what to say of a committed file, by its path in the lake, that cannot be read."""
+    table, *folders = path.split("/")[:-1]
+    named = dict(folder.split("=", 1) for folder in folders)
+    writers = [stage for stage, tables in STAGE_TABLES.items() if table in tables]
+    records = Path(lake, "_runs", named.get("stage", *writers[:1]), named["dump"])
+    record = records / f"{named.get('slice', WHOLE_DUMP)}.json"
+    if not record.exists():
+        record = records / f"{WHOLE_DUMP}.json"
+    return LakeCorrupt(
+        f"{Path(lake, path)} cannot be read ({error}); it changed after it was committed: restore "
+        f"it, or rm {record} and run the same command again, which makes that slice anew"
+    )
+
+
 class TableWriter:
     """Writes one Parquet file of a table; used on workers.
 

@@ -45,6 +45,7 @@ SEMANTIC = {
     "spark.python.worker.reuse": "true",
 }
 POLL_SECONDS = 0.2
+WORKER_DIED = "Python worker exited unexpectedly"  # Spark's words
 
 TasksDone = Callable[[int, int], None]  # done, in all
 
@@ -228,9 +229,16 @@ def _of_user(error: Exception) -> CurationError | None:
 
 def _stopped(description: str, error: Exception) -> StageStopped:
     """Return what stopped a job in one line: of a worker's trace, or of the JVM's, the cause."""
-    causes = re.findall(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*)$", str(error), re.MULTILINE)
-    inner = [f"{kind}: {text}" for kind, text in causes if not kind.startswith("PySpark")]
-    cause = inner[-1] if inner else str(error).strip().partition("\n")[0] or "the JVM ended"
+    text = str(error)
+    pattern = r"^(?:: |Caused by: )?(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*)$"
+    causes = re.findall(pattern, text, re.MULTILINE)
+    inner = [f"{kind}: {said}" for kind, said in causes if not kind.startswith("PySpark")]
+    cause = inner[-1] if inner else text.strip().partition("\n")[0] or "the JVM ended"
+    if WORKER_DIED in text:
+        cause = (
+            "a Python worker was killed or crashed; the kernel kills where memory runs out (dmesg "
+            "says so): lower engine.batch_rows and engine.group_bytes, or give it more memory"
+        )
     where = "the log of the driver" if _submitted() else log_path()
     return StageStopped(
         f"{description} stopped: {cause}; nothing of it was committed. Mend the cause and run the "

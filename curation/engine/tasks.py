@@ -9,6 +9,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from curation import models
 from curation.config import Config, IngestConfig
 from curation.dedup.messages import Meter, Tally
 from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_hashes
-from curation.engine.lake import FileEntry, TableWriter
+from curation.engine.lake import FileEntry, TableWriter, damaged
 from curation.engine.ledger import PERPLEXITY_BINS
 from curation.identity import RECORD_BITS, check_record_ordinal
 from curation.ingest import langid, pages, urls, warc
@@ -819,7 +820,7 @@ def scan(
 ) -> Iterator[pa.Table]:
     """Read the files of a table in order, some rows at a time."""
     for entry in part.files.get(table, ()):
-        with pq.ParquetFile(Path(lake, entry.path)) as file:
+        with _committed(lake, entry), pq.ParquetFile(Path(lake, entry.path)) as file:
             for batch in file.iter_batches(batch_rows, columns=columns):
                 yield pa.Table.from_batches([batch])
 
@@ -846,15 +847,25 @@ def read_range(
     for entry in entries:
         entry_first, entry_last = entry.id_range()
         if entry_first <= last and first <= entry_last:
-            found.append(
-                pq.read_table(
-                    Path(lake, entry.path),
-                    columns=list(columns),
-                    filters=[("doc_id", ">=", first), ("doc_id", "<=", last)],
-                    partitioning=None,
+            with _committed(lake, entry):
+                found.append(
+                    pq.read_table(
+                        Path(lake, entry.path),
+                        columns=list(columns),
+                        filters=[("doc_id", ">=", first), ("doc_id", "<=", last)],
+                        partitioning=None,
+                    )
                 )
-            )
     return pa.concat_tables(found)
+
+
+@contextmanager
+def _committed(lake: str, entry: FileEntry) -> Iterator[None]:
+    """Say which file it is that cannot be read, and what to do."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(lake, entry.path, error) from error
 
 
 def sorted_runs(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -16,11 +16,14 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from curation.errors import ArtifactMissing
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.shards import TOKENIZER_NAME
 from curation.train.presets import Preset
+
+logging.disable_progress_bar()  # of files that take a second; our own line shows the steps
 
 INIT_STD = 0.006  # DeepSeek LLM, section 2.3
 ROPE_THETA = 10_000.0

@@ -4,6 +4,7 @@ The README's table of faults names for each row the test that holds it; this fil
 concern no single module.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,57 +12,68 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from curation.engine import run as runs
-from curation.engine.lake import Lake
 from curation.engine.release import make_release
 from curation.engine.run import Selection, run
-from curation.errors import CurationError
+from curation.errors import LakeCorrupt, StageStopped
 
 pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PATIENCE_SECONDS = 300
 CURATION = [sys.executable, "-c", "from curation.cli import main; main()"]
 
 
 def test_a_python_worker_killed_for_memory_costs_one_slice(configure, undisturbed) -> None:
     """SIGKILL, as the kernel sends it: one message, and a rerun does that slice again."""
     config = configure(dumps=1)
-    run(config, Selection(last="fingerprint"))
-    done = {record.stage for record in Lake(config.lake).records()}
-    kill = threading.Thread(target=kill_a_worker, args=(Path(config.lake) / "signals",))
+    lake = run(config, Selection(last="lines"))
+    (record,) = lake.records("ingest")
+    path = lake.path / next(each.path for each in record.files if each.table == "documents")
+    saved = path.rename(path.with_suffix(".saved"))
+    os.mkfifo(path)  # a task that reads it waits, until it is killed
+    over = threading.Event()
+    kill = threading.Thread(target=kill_workers_until, args=(over,))
     kill.start()
-    with pytest.raises(CurationError) as failure:
+    with pytest.raises(StageStopped) as failure:
         run(config)
+    over.set()
     kill.join()
-    assert "annotate" in str(failure.value)
-    assert "Traceback" not in str(failure.value)
-    committed = {record.stage for record in Lake(config.lake).records()}
-    assert committed == done | {"dedup", "lines"}
+    path.unlink()
+    saved.rename(path)
+    message = str(failure.value)
+    assert message.startswith("annotate/")
+    assert "a Python worker was killed" in message
+    assert "engine.group_bytes" in message
+    assert lake.records("annotate") == []
     run(config)
     assert digests(config) == undisturbed(1).digests
 
 
-def kill_a_worker(folder: Path) -> None:
-    """Kill the Python worker that writes the first file below a folder."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        for pid in filter(str.isdecimal, os.listdir("/proc")):
-            try:
-                opened = [os.readlink(each.path) for each in os.scandir(f"/proc/{pid}/fd")]
-            except OSError:  # it ended meanwhile, or is not ours
-                continue
-            if int(pid) != os.getpid() and any(name.startswith(f"{folder}/") for name in opened):
-                os.kill(int(pid), signal.SIGKILL)
-                return
-        time.sleep(0.01)  # between two looks at the processes
-    raise AssertionError("no worker ever wrote there")
+def kill_workers_until(over: threading.Event) -> None:
+    """Kill all Python workers of our session, again and again."""
+    while not over.wait(0.1):
+        daemons = children(os.getpid(), "pyspark.daemon")
+        for pid in {worker for daemon in daemons for worker in children(daemon, "pyspark.daemon")}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def children(parent: int, word: str) -> list[int]:
+    """Return the processes below one whose command has a word in it."""
+    said = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    rows = [line.split(None, 2) for line in said.splitlines()]
+    below, found = {parent}, []
+    for _ in range(4):  # this process, the JVM, the daemon, its workers
+        below |= {int(pid) for pid, ppid, _ in rows if int(ppid) in below}
+    for pid, _, text in rows:
+        if int(pid) in below - {parent} and word in text:
+            found.append(int(pid))
+    return found
 
 
 def test_a_clock_that_goes_backwards_decides_nothing(
@@ -87,7 +99,7 @@ def test_a_corrupt_table_file_is_named_and_made_anew(configure, undisturbed) -> 
     entry = next(each for each in record.files if each.table == "documents")
     path = lake.path / entry.path
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CurationError) as failure:
+    with pytest.raises(LakeCorrupt) as failure:
         run(config)
     message = str(failure.value)
     assert entry.path in message
