@@ -32,6 +32,7 @@ from curation.engine.ledger import (
 from curation.engine.pictures import (
     COLORS,
     bars,
+    breakable,
     label,
     num,
     percent,
@@ -82,6 +83,7 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
     )
     environment.filters |= {"num": num, "percent": percent, "size": size, "rounded": rounded}
     environment.filters |= {"short": short, "size_name": size_name, "seconds": seconds}
+    environment.filters |= {"breakable": breakable}
     counted = rejects_by_rule(lake)
     chosen = {stage: report_samples.rejected(lake, stage) for stage in counted}
     filtered = flow.total("filter")

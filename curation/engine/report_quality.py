@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from curation.config import Config
 from curation.engine.ledger import PERPLEXITY_BINS, REJECTS_BY_LANGUAGE, Funnel, StageTotals
@@ -145,7 +146,10 @@ def _picture(flow: Funnel, rows: Sequence[Percentiles]) -> Markup | None:
             rotation=30,
             ha="right",
         )
-        axes.set_ylim(bottom=0)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axes.minorticks_off()
         axes.set_ylabel("perplexity by character")
         axes.figure.legend(loc="outside upper left", ncols=5)
 

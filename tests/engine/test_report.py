@@ -36,7 +36,7 @@ from curation.identity import first_doc_id
 from curation.ingest.listing import InputFile
 from curation.quality.edits import EDITS_TYPE, apply_edits
 
-VOID = {"meta", "br", "img", "link", "input", "hr", "base", "embed", "source"}
+VOID = {"meta", "br", "wbr", "img", "link", "input", "hr", "base", "embed", "source"}
 REFERENCES = {"src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"}
 
 
@@ -61,8 +61,8 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
     ]
     by_dump, deepseek, matrix, *_ = page.tables["dedup"]
     assert by_dump[1:] == [
-        ["A", "10", "1", "1", "20.0 %", "20.0 %", "0", "1", "2"],
-        ["B", "10", "2", "4", "60.0 %", "40.0 %", "3", "0", "0"],
+        ["A", "10", "1", "1", "20.0 %", "20.0 %", "22.2 %", "0", "1", "2"],
+        ["B", "10", "2", "4", "60.0 %", "40.0 %", "46.7 %", "3", "0", "0"],
     ]
     assert deepseek == [
         ["dumps together", "1", "2", "6", "12", "16", "22", "41", "91"],
@@ -169,7 +169,7 @@ def test_rates_are_of_the_records_that_say_what_their_work_took(
     lake, config = full
     config = replace(config, engine=EngineConfig(core_hour_price=36.0))
     page = read(lake, config, tmp_path)
-    assert page.tables["rates"][1][1] == ["in all", "0.003", "0.006", "0.1", "0.2"]
+    assert page.tables["rates"][1][1] == ["in all", "0.003", "0.006", "0.10", "0.20"]
     assert "10 run records of an earlier version" in page.text["rates"]
 
 
@@ -351,7 +351,7 @@ class Page(HTMLParser):
         self.style = self.svg_text = ""
         self.unbalanced: list[str] = []
         self._open: list[str] = []
-        self._section = ""
+        self._section = self._last_tag = ""
         self._cell: list[str] | None = None
         self.feed(html)
         self.close()
@@ -383,8 +383,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text[self._section] = self.text.get(self._section, "") + data
-        if self._cell is not None:
+        if self._cell and self._last_tag == "wbr":
+            self._cell[-1] += data
+        elif self._cell is not None:
             self._cell.append(data)
+        self._last_tag = ""
         if "svg" in self._open:
             self.svg_text += data
         if "style" in self._open:
@@ -392,6 +395,7 @@ class Page(HTMLParser):
 
     def _note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self._last_tag = tag
         for name, value in attrs:
             self.attributes.setdefault(name, []).append(value or "")
 
