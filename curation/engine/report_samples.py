@@ -124,19 +124,13 @@ def kept_texts(lake: Lake, domains: Mapping[str, int]) -> list[Group]:
         for doc_id in table["doc_id"].to_pylist()
     }
     texts = _texts(lake, [doc_id for doc_id in ids if doc_id not in gone])
-    return [
-        Group(
-            "",
-            name,
-            domains[name],
-            [
-                _sample(lake, texts[row["doc_id"]], _labels(row))
-                for row in some
-                if row["doc_id"] in texts
-            ],
-        )
-        for name, some in rows.items()
-    ]
+    groups = []
+    for name, some in rows.items():
+        found = [(texts[row["doc_id"]], row) for row in some if row["doc_id"] in texts]
+        if found:
+            samples = [_sample(lake, text, _labels(row)) for text, row in found]
+            groups.append(Group("", name, domains[name], samples))
+    return groups
 
 
 def segments(text: str, edits: Sequence[tuple[int, int, str]]) -> list[Segment]:
