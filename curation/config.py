@@ -516,6 +516,12 @@ class EngineConfig:
     num_partitions: int = setting(
         0, "parts of a shuffle; 0 follows size and cores", low=0, high=1_000_000
     )
+    core_hour_price: float = setting(
+        0.0,
+        "price of a core-hour, from which the report has costs; 0: none",
+        low=0.0,
+        high=1_000_000.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

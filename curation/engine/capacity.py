@@ -183,7 +183,7 @@ def measured(dumps: Sequence[str], records: Iterable[RunRecord]) -> Measured:
                 )
             names = {name for record in own for name in record.inputs}
             before = [d for d in begun if f"{stage}/{d}/all" in names and stage in INDEXES]
-            work[stage].append(_work(stage, own, sum(rows_of_index[stage, d] for d in before)))
+            work[stage].append(work_of(stage, own, sum(rows_of_index[stage, d] for d in before)))
     encoded = [record for dump in begun for record in by_place["encode", dump]]
     return Measured(
         work,
@@ -257,7 +257,8 @@ def label(times: float) -> str:
     return "measured" if times <= 1 else f"extrapolated {times:,.1f} x"
 
 
-def _work(stage: str, records: Sequence[RunRecord], earlier: float) -> Work:
+def work_of(stage: str, records: Sequence[RunRecord], earlier: float) -> Work:
+    """Sum up what records of a stage say that its work took; raises InputInvalid where not."""
     for record in records:
         if "cpu_seconds" not in record.resources:
             raise InputInvalid(

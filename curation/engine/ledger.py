@@ -1,11 +1,12 @@
 """Reads the ledger of a lake: the funnel, and every decision about one document. No Spark."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -17,6 +18,10 @@ FUNNEL_STAGES = ("ingest", "dedup", "lines", "filter", "decontaminate", "encode"
 """The stages that documents can leave."""
 PERPLEXITY_BINS = "perplexity_bins"
 """Counts of a run record of `annotate`, by language: `perplexity_bins:en`."""
+REJECTS_BY_LANGUAGE = "rejects"
+"""Counts of a run record of `filter`, by language: `rejects:en`."""
+TOKEN_LENGTHS = "token_lengths"
+"""Counts of a run record of `encode`, by domain and language: `token_lengths:web/en`."""
 MAX_EXCERPT_CHARS = 60  # of the text of an edit: a line of a terminal
 
 
@@ -120,23 +125,31 @@ def documents_of(
 
     Cost: of the files that hold one, one after another, the row groups that do.
     """
-    found: dict[int, Mapping[str, Any]] = {}
+    return {
+        row["doc_id"]: row
+        for rows in rows_of(lake, "ingest", "documents", doc_ids, columns)
+        for row in rows.to_pylist()
+    }
+
+
+def rows_of(
+    lake: Lake, stage: str, table: str, doc_ids: Iterable[int], columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yield doc_id and some columns of what a stage wrote about documents, file after file."""
     ids = sorted(set(doc_ids))
     for ordinal, group in groupby(ids, key=lambda doc_id: origin(doc_id).dump):
         in_dump = list(group)
-        for record in lake.records("ingest", lake.dump_at(ordinal)):
-            for entry in record.files_of("documents"):
+        for record in lake.records(stage, lake.dump_at(ordinal)):
+            for entry in record.files_of(table):
                 first, last = entry.id_range()
                 wanted = [doc_id for doc_id in in_dump if first <= doc_id <= last]
                 if wanted:
-                    rows = pq.read_table(
+                    yield pq.read_table(
                         lake.path / entry.path,
                         columns=["doc_id", *columns],
                         filters=pc.field("doc_id").isin(wanted),
                         partitioning=None,
                     )
-                    found |= {row["doc_id"]: row for row in rows.to_pylist()}
-    return found
 
 
 def _history(lake: Lake, doc_id: int) -> History:

@@ -88,6 +88,11 @@ def label(name: str) -> str:
     return name if len(name) <= MAX_LABEL_CHARS else name[: MAX_LABEL_CHARS - 3] + "..."
 
 
+def breakable(name: str) -> Markup:
+    """Let the name of a rule break behind an underscore, where a phone has no room for it."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
 # ---- numbers as text ---------------------------------------------------------------------------
 
 

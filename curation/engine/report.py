@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 
 from curation import __version__
 from curation.config import Config
+from curation.engine import report_samples
 from curation.engine.brute_force import BruteForce, measure
 from curation.engine.duplication import languages_removed
 from curation.engine.lake import Lake, RunRecord
@@ -31,6 +32,7 @@ from curation.engine.ledger import (
 from curation.engine.pictures import (
     COLORS,
     bars,
+    breakable,
     label,
     num,
     percent,
@@ -42,14 +44,17 @@ from curation.engine.pictures import (
 )
 from curation.engine.report_dedup import dedup_section, size_name
 from curation.engine.report_quality import quality_section
+from curation.engine.report_rates import rates_section
+from curation.engine.report_tokens import tokens_section
+from curation.engine.runs import group
 from curation.engine.stages import STAGES
 from curation.tokens.shards import MANIFEST_NAME, read_manifest
 
 MAX_DOCUMENTS = 5000  # of a lake whose documents are all compared
-MAX_EXAMPLE_REJECTS = 10_000  # rows of each stage among which a rule finds its example
 MAX_PAIRS = 5  # wrong and missed pairs that are listed
 MAX_RULE_BARS = 20
-MAX_RUNS = 500  # more commits than this are summed by stage and dump
+MAX_COMMITS = 500  # more than this are summed by stage and dump
+MAX_RUNS = 50  # newest commands that are listed
 
 FATES = {
     "kept": "kept",
@@ -65,8 +70,8 @@ FATES = {
 def write_report(lake: Lake, path: Path, config: Config) -> None:
     """Write the report of a lake as it is now; sections without anything to say are left out.
 
-    Cost: all run records, some rejects, ids of duplicates and of the filter's rejects up to stated
-    numbers, and for a lake of at most 5,000 documents a comparison of every pair.
+    Cost: all run records, some rejects and texts, ids of duplicates and of the filter's rejects up
+    to stated numbers, and for a lake of at most 5,000 documents a comparison of every pair.
     """
     flow = funnel(lake)
     environment = Environment(
@@ -77,7 +82,12 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"num": num, "percent": percent, "size": size, "rounded": rounded}
-    environment.filters |= {"short": short, "size_name": size_name}
+    environment.filters |= {"short": short, "size_name": size_name, "seconds": seconds}
+    environment.filters |= {"breakable": breakable}
+    counted = rejects_by_rule(lake)
+    chosen = {stage: report_samples.rejected(lake, stage) for stage in counted}
+    filtered = flow.total("filter")
+    known_runs = group(lake.records(), lake.history())
     quality = measure(lake, config, MAX_DOCUMENTS) if lake.records("dedup") else None
     page = environment.get_template("report.html.jinja").render(
         version=__version__,
@@ -86,16 +96,22 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
         facts=_facts(lake, flow),
         funnel=_funnel(flow),
         dedup=dedup_section(lake, flow, config),
-        reasons=_reasons(lake, flow),
+        reasons=_reasons(flow, counted, chosen),
+        kept_texts=report_samples.kept_texts(lake, filtered.counts["domains"] if filtered else {}),
+        rejected_texts=report_samples.rejected_texts(lake, counted, chosen),
         signals=quality_section(flow, config),
         languages=_shares(flow.total("ingest"), "languages"),
         languages_removed=languages_removed(lake),
         domains=_domains(flow),
-        releases=_releases(config),
+        tokens=tokens_section(flow),
+        releases=_releases(lake, config),
         quality=quality,
         pairs=_pairs(lake, quality) if quality else {},
         max_documents=MAX_DOCUMENTS,
-        runs=_runs(lake),
+        rates=rates_section(lake, flow, config),
+        runs=[run.summary() for run in known_runs[:MAX_RUNS]],
+        num_runs=len(known_runs),
+        commits=_commits(lake),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -131,7 +147,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Reason:
-    """A rule, what it rejected, and the first document that it did."""
+    """A rule, what it rejected, and a document that it did."""
 
     stage: str
     rule: str
@@ -238,17 +254,18 @@ def _width(flow: Funnel, row: Flow, fate: str) -> int:
     return total.rows_rejected if total else 0
 
 
-def _reasons(lake: Lake, flow: Funnel) -> Mapping[str, Any] | None:
-    counted = rejects_by_rule(lake)
+def _reasons(
+    flow: Funnel, counted: Mapping[str, Counter[str]], chosen: Mapping[str, report_samples.Chosen]
+) -> Mapping[str, Any] | None:
     reasons = []
     for stage in FUNNEL_STAGES:
         total = flow.total(stage)
         if total is None or stage not in counted:
             continue
-        examples = _examples(lake, stage)
         for rule, count in _ranked(counted[stage]):
             share = count / max(total.rows_in, 1)
-            reasons.append(Reason(stage, rule, count, share, examples.get(rule)))
+            example = next((row for row in chosen[stage].get(rule, ()) if "url" in row), None)
+            reasons.append(Reason(stage, rule, count, share, example))
     if not reasons:
         return None
     largest = sorted(reasons, key=lambda reason: -reason.num_documents)[:MAX_RULE_BARS]
@@ -258,16 +275,6 @@ def _reasons(lake: Lake, flow: Funnel) -> Mapping[str, Any] | None:
         "num_hidden": len(reasons) - len(shown),
         "picture": picture("Documents removed by rule", len(shown), _draw_reasons(shown)),
     }
-
-
-def _examples(lake: Lake, stage: str) -> dict[str, Mapping[str, Any]]:
-    """Return the first reject of each rule among the first rows of a stage."""
-    rejects = lake.table("rejects", stage=stage)
-    columns = ["rule", "url", "value", "threshold"]
-    found: dict[str, Mapping[str, Any]] = {}
-    for row in rejects.head(MAX_EXAMPLE_REJECTS, columns=columns).to_pylist():
-        found.setdefault(row["rule"], row)
-    return found
 
 
 def _draw_reasons(reasons: Sequence[Reason]) -> Callable[[Axes], None]:
@@ -309,9 +316,11 @@ def _domains(flow: Funnel) -> list[tuple[str, int, int | None, float | None]]:
     ]
 
 
-def _releases(config: Config) -> list[Mapping[str, Any]]:
+def _releases(lake: Lake, config: Config) -> list[Mapping[str, Any]]:
+    """Return the releases of the configuration, and those of the lake that it no longer names."""
     releases: list[Mapping[str, Any]] = []
-    for name in config.release:
+    made = sorted(record.dump for record in lake.records("release"))
+    for name in dict.fromkeys([*config.release, *made]):
         folder = Path(config.shards) / name
         if (folder / MANIFEST_NAME).exists():
             manifest = read_manifest(folder)
@@ -378,7 +387,7 @@ def _pairs(lake: Lake, quality: BruteForce) -> Mapping[str, Sequence[Mapping[str
     }
 
 
-def _runs(lake: Lake) -> list[Mapping[str, Any]]:
+def _commits(lake: Lake) -> list[Mapping[str, Any]]:
     """Return the commits in the order of the flow, or their sums when they are many."""
     stages = [*STAGES, "release"]
     dumps = lake.dumps()
@@ -389,7 +398,7 @@ def _runs(lake: Lake) -> list[Mapping[str, Any]]:
 
     records = sorted(lake.records(), key=place)
     groups = [[record] for record in records]
-    if len(records) > MAX_RUNS:
+    if len(records) > MAX_COMMITS:
         groups = [list(g) for _, g in groupby(records, key=lambda r: (r.stage, r.dump))]
     return [
         {

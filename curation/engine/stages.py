@@ -228,7 +228,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "filter",
-            version=6,
+            version=7,
             whole_dump=False,
             reads=("ingest", "lines", "annotate"),
             settings=_filter_settings,
@@ -247,7 +247,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "encode",
-            version=4,
+            version=5,
             whole_dump=False,
             reads=("ingest", "lines", "annotate", "filter", "decontaminate"),
             settings=lambda config: {},

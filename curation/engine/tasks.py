@@ -24,7 +24,7 @@ from curation.config import Config, IngestConfig
 from curation.dedup.messages import Meter, Tally
 from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_hashes
 from curation.engine.lake import FileEntry, TableWriter, damaged
-from curation.engine.ledger import PERPLEXITY_BINS
+from curation.engine.ledger import PERPLEXITY_BINS, REJECTS_BY_LANGUAGE, TOKEN_LENGTHS
 from curation.identity import RECORD_BITS, check_record_ordinal
 from curation.ingest import langid, pages, urls, warc
 from curation.ingest.limits import PageLimits
@@ -39,6 +39,7 @@ from curation.remix import domains
 from curation.remix.structure import STRUCTURE_SCHEMA, structure
 from curation.schemas import DOCUMENTS, EDITS, REJECTS, SIGNALS, TABLES, TOKENS
 from curation.tokens import tokenizer as tokenizers
+from curation.tokens.lengths import length_bin
 
 LABELS = ("doc_id", "domain", "lang", "perplexity_bucket", "quality_score")
 DOMAIN_SIGNALS = ("lang", "code_share", "math_share", "domain_label", "domain_score")
@@ -489,7 +490,7 @@ def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
             "edits", _edit_rows(rows["doc_id"], quality_edits.to_stored(private, earlier))
         )
         outcome.count("private", value_counts(private.flatten().field("replacement")))
-        for language, counts in _bins_by_language(lang, scored["perplexity_bin"]).items():
+        for language, counts in counts_by(lang, scored["perplexity_bin"]).items():
             outcome.count(f"{PERPLEXITY_BINS}:{language}", counts)
         outcome.rows["in"] += rows.num_rows
         size, kept = (pc.sum(pc.binary_length(each)).as_py() for each in (text, edited))
@@ -497,15 +498,6 @@ def annotate_part(part: Part, context: Context, task_id: str) -> Outcome:
     writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "signals")
     return outcome
-
-
-def _bins_by_language(lang: pa.Array, bins: pa.Array) -> dict[str, dict[str, int]]:
-    """Return how many documents have each bin of perplexity, by language."""
-    rows = pa.table({"lang": lang, "bin": bins}).filter(pc.is_valid(bins))
-    found: dict[str, dict[str, int]] = {}
-    for row in rows.group_by(["lang", "bin"]).aggregate([([], "count_all")]).to_pylist():
-        found.setdefault(row["lang"], {})[str(row["bin"])] = row["count_all"]
-    return found
 
 
 # ---- filter ------------------------------------------------------------------------------------
@@ -599,6 +591,9 @@ def filter_part(part: Part, context: Context, task_id: str) -> Outcome:
         removed = (pc.sum(rejected["num_bytes"]).as_py() or 0) + (pc.sum(num_cut).as_py() or 0)
         outcome.num_bytes.update({"in": size, "kept": size_kept, "removed": removed})
         count_rejects(outcome, rejected)
+        outcome.count("languages", value_counts(lang))
+        for language, counts in counts_by(lang.filter(gone), rejected["rule"]).items():
+            outcome.count(f"{REJECTS_BY_LANGUAGE}:{language}", counts)
         outcome.count("domains", value_counts(kept["domain"]))
         buckets = value_counts(kept["perplexity_bucket"].drop_null())
         outcome.count("perplexity_buckets", buckets)
@@ -744,6 +739,11 @@ def encode_part(part: Part, context: Context, task_id: str) -> Outcome:
         size = pc.sum(rows["num_bytes"]).as_py()
         outcome.num_bytes.update({"in": size, "kept": size})
         outcome.count("tokens", sum_by(rows["domain"], num_tokens))
+        strata = pc.binary_join_element_wise(rows["domain"], rows["lang"], "/")
+        outcome.count("stratum_tokens", sum_by(strata, num_tokens))
+        outcome.count("stratum_bytes", sum_by(strata, rows["num_bytes"]))
+        for stratum, counts in counts_by(strata, length_bin(num_tokens)).items():
+            outcome.count(f"{TOKEN_LENGTHS}:{stratum}", counts)
     writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files)
     return outcome
@@ -885,6 +885,17 @@ def count_rejects(outcome: Outcome, rejected: pa.Table) -> None:
 def value_counts(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     counts = pc.value_counts(column)
     return {row["values"]: row["counts"] for row in counts.to_pylist()}
+
+
+def counts_by(
+    names: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray
+) -> dict[str, dict[str, int]]:
+    """Return how many rows have each value, by name; those without a value are left out."""
+    rows = pa.table({"name": names, "value": values}).filter(pc.is_valid(values))
+    found: dict[str, dict[str, int]] = {}
+    for row in rows.group_by(["name", "value"]).aggregate([([], "count_all")]).to_pylist():
+        found.setdefault(row["name"], {})[str(row["value"])] = row["count_all"]
+    return found
 
 
 def sum_by(names: pa.Array | pa.ChunkedArray, values: pa.Array) -> dict[str, int]:

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 from curation.engine.lake import Lake
-from curation.engine.ledger import why
-from curation.engine.report_quality import percentiles_by_dump
+from curation.engine.ledger import funnel, why
+from curation.engine.report_quality import percentiles_by_dump, rules_by_language
+from curation.engine.report_tokens import tokens_section
 from curation.engine.run import Selection, run
 from curation.errors import ConfigError, InputMissing
 from curation.quality import perplexity
@@ -124,6 +125,45 @@ def percentiles_by_dump_of(undisturbed):
 
     config, lake, _ = undisturbed(4)
     return percentiles_by_dump(funnel(lake), config)
+
+
+def test_rules_by_language_and_lengths_are_those_of_the_tables(undisturbed) -> None:
+    """What the run records count, against the rows themselves."""
+    lake = undisturbed(2).lake
+    langs, rules = (
+        {row["doc_id"]: row[name] for row in rows.to_table(["doc_id", name]).to_pylist()}
+        for name, rows in (
+            ("lang", lake.table("signals")),
+            ("rule", lake.table("rejects", stage="filter")),
+        )
+    )
+    flow = funnel(lake)
+    table = rules_by_language(flow.total("filter"))
+    assert table is not None
+    assert dict(table.languages) == Counter(langs.values())
+    found = {
+        (language, rule): count
+        for rule, counts in table.rules
+        for (language, _), count in zip(table.languages, counts, strict=True)
+        if count
+    }
+    assert found == Counter((langs[doc_id], rule) for doc_id, rule in rules.items())
+    kept = Counter(lang for doc_id, lang in langs.items() if doc_id not in rules)
+    assert [kept[language] for language, _ in table.languages] == table.kept
+
+    tokens = lake.table("tokens").to_table().to_pylist()
+    shown = tokens_section(flow)
+    assert shown is not None
+    by_stratum: dict[str, list[int]] = {}
+    for row in tokens:
+        by_stratum.setdefault(f"{row['domain']}/{row['lang']}", []).append(row["num_tokens"])
+    sizes = {row.name: (row.num_documents, row.tokens) for row in shown["rows"]}
+    assert sizes == {name: (len(each), sum(each)) for name, each in by_stratum.items()}
+    for row in shown["rows"]:
+        lengths = sorted(by_stratum[row.name])
+        for percentile, start in zip(shown["percentiles"], row.percentiles, strict=True):
+            exact = lengths[-(-percentile * len(lengths) // 100) - 1]
+            assert start <= exact < start * 9 / 8 + 1
 
 
 def test_drift_is_that_of_the_median_from_dump_to_dump(undisturbed) -> None:

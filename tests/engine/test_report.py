@@ -2,31 +2,41 @@
 
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from unittest.mock import ANY
 
 import pyarrow as pa
 import pytest
+from hand_made_lake import (
+    HOSTILE,
+    HOSTILE_DOMAIN,
+    HOSTILE_RULE,
+    HOSTILE_TEXT,
+    HOSTILE_TITLE,
+    HOSTILE_URL,
+    commit,
+    make_config,
+    make_full,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 
-from curation.config import Config, DedupConfig, DumpConfig, FingerprintConfig, ReleaseConfig
-from curation.engine import duplication, pictures, report
-from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
+from curation.config import (
+    Config,
+    EngineConfig,
+)
+from curation.engine import duplication, pictures, report, report_samples
+from curation.engine.lake import Lake
 from curation.engine.ledger import FUNNEL_STAGES
 from curation.engine.report import write_report
+from curation.engine.report_samples import Segment, segments
 from curation.identity import first_doc_id
 from curation.ingest.listing import InputFile
-from curation.schemas import TABLES
-from curation.tokens.shards import Manifest, ShardEntry, write_manifest
+from curation.quality.edits import EDITS_TYPE, apply_edits
 
-HOSTILE = "<script>alert(1)</script>"
-HOSTILE_URL = f'https://example.org/?q="><img src=https://evil.example/x onerror=alert(1)>{HOSTILE}'
-HOSTILE_RULE = f"parser_error:{HOSTILE}"
-HOSTILE_DOMAIN = f"$x$ & {HOSTILE}"
-
-VOID = {"meta", "br", "img", "link", "input", "hr", "base", "embed", "source"}
+VOID = {"meta", "br", "wbr", "img", "link", "input", "hr", "base", "embed", "source"}
 REFERENCES = {"src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"}
 
 
@@ -35,14 +45,24 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
     page = Page(html)
     assert page.tables["funnel"][0] == [
         ["dump", "records", *(f"after {stage}" for stage in FUNNEL_STAGES), "text kept"],
-        ["A", "20", "10 50.0 %", "8 40.0 %", "-", "6 30.0 %", "-", "6 30.0 %", "600 B"],
+        ["A", "20", "10 50.0 %", "8 40.0 %", "-", "6 30.0 %", "6 30.0 %", "6 30.0 %", "600 B"],
         ["B", "30", "10 33.3 %", "4 13.3 %", "-", "3 10.0 %", "-", "3 10.0 %", "1.5 kB"],
-        ["all dumps", "50", "20 40.0 %", "12 24.0 %", "-", "9 18.0 %", "-", "9 18.0 %", "2.1 kB"],
+        [
+            "all dumps",
+            "50",
+            "20 40.0 %",
+            "12 24.0 %",
+            "-",
+            "9 18.0 %",
+            "6 12.0 %",
+            "9 18.0 %",
+            "2.1 kB",
+        ],
     ]
     by_dump, deepseek, matrix, *_ = page.tables["dedup"]
     assert by_dump[1:] == [
-        ["A", "10", "1", "1", "20.0 %", "20.0 %", "0", "1", "2"],
-        ["B", "10", "2", "4", "60.0 %", "40.0 %", "3", "0", "0"],
+        ["A", "10", "1", "1", "20.0 %", "20.0 %", "22.2 %", "0", "1", "2"],
+        ["B", "10", "2", "4", "60.0 %", "40.0 %", "46.7 %", "3", "0", "0"],
     ]
     assert deepseek == [
         ["dumps together", "1", "2", "6", "12", "16", "22", "41", "91"],
@@ -69,11 +89,27 @@ def test_tables_say_what_the_records_hold(html: str) -> None:
         ["web", "50.0 %", "60.0 %", "600", "300", "2.00"],
         [HOSTILE_DOMAIN, "50.0 %", "40.0 %", "400", "100", "4.00"],
     ]
-    runs = page.tables["runs"][0]
+    assert page.tables["signals"][0] == [
+        ["rule", "en", "zh"],
+        ["gopher_min_words", "-", "3 75.0 %"],
+        ["kept", "8 100.0 %", "1 25.0 %"],
+        ["came in", "8", "4"],
+    ]
+    assert [row[1:] for row in page.tables["signals"][1][1:]] == [
+        ["A", "4", "4.01", "4.01", "4.01", "-"],
+        ["B", "4", "8.02", "8.02", "8.02", "+100.0 %"],
+    ]
+    assert page.tables["tokens"][0][1:] == [
+        ["web/en", "6", "300", "75.0 %", "2.00", "50", "30", "30", "88", "88"],
+        [f"{HOSTILE_DOMAIN}/en", "3", "100", "25.0 %", "15.00", "33", *["32"] * 4],
+        ["all", "9", "400", "100.0 %", "5.25", "44", "30", "32", "88", "88"],
+    ]
+    assert page.tables["runs"][0][1][1:] == ["-", "done", ANY, "12", "19.0"]
+    runs = page.tables["runs"][1]
     assert runs[1] == ["ingest", "A", "0000", "20", "10", "10", "4.0", "5"]
     assert [row[0] for row in runs[1:]] == [
-        stage for stage in ("ingest", "dedup", "filter", "encode") for _ in "AB"
-    ] + ["release"]
+        stage for stage in ("ingest", "dedup", "annotate", "filter") for _ in "AB"
+    ] + ["decontaminate", "encode", "encode", "release"]
 
 
 def test_what_was_removed_for_what(html: str) -> None:
@@ -97,6 +133,81 @@ def test_what_was_removed_for_what(html: str) -> None:
     assert by_dump[1:] == [["A", "2", "2", "100.0 %"], ["B", "6", "0", "0.0 %"]]
     orphan = "https://example.org/A/8 8 in A https://example.org/A/0 0 in A"
     assert by_rule[1:] == [["gopher_min_words filter", "2", "25.0 %", orphan]]
+
+
+def test_texts_are_shown_by_reason_and_domain_with_their_edits(html: str) -> None:
+    """Of each dump's ten texts of one word; who is contaminated is not kept."""
+    page = Page(html)
+    samples = page.text["samples"]
+    kept, rejected = samples.split("Rejected, by reason")
+    assert f"{HOSTILE_DOMAIN}: 2 of 3 that filter kept" in kept
+    assert "web: 1 of 6 that filter kept" in kept
+    assert "<del>A</del><ins>&lt;script&gt;alert(1)&lt;/script&gt;</ins>2&lt;/pre&gt;" in html
+    assert re.findall(r"(\w+) by (\w+): (\d+) of (\d+)", rejected) == [
+        ("near", "dedup", "2", "5"),
+        ("exact", "dedup", "2", "3"),
+        ("gopher_min_words", "filter", "1", "3"),
+    ]
+    assert re.findall(r"similarity 1\.000 to https://example\.org/A/\d", rejected)
+    assert f"value {HOSTILE} (bound 50)" in rejected
+
+
+def test_rates_are_of_the_records_that_say_what_their_work_took(
+    full: tuple[Lake, Config], html: str, tmp_path: Path
+) -> None:
+    """One record does: 600 bytes of text in 10 CPU seconds, four cores held for 5 s each."""
+    rows, cost = Page(html).tables["rates"]
+    assert rows[1][:6] == [
+        "encode",
+        "10.0 s",
+        "100.0 %",
+        "text bytes",
+        "600 B",
+        "60 B",
+    ]
+    assert cost[1:] == [["in all", "0.003", "0.006"]]
+    lake, config = full
+    config = replace(config, engine=EngineConfig(core_hour_price=36.0))
+    page = read(lake, config, tmp_path)
+    assert page.tables["rates"][1][1] == ["in all", "0.003", "0.006", "0.10", "0.20"]
+    assert "10 run records of an earlier version" in page.text["rates"]
+
+
+def test_releases_that_the_configuration_no_longer_names_are_shown(
+    full: tuple[Lake, Config], tmp_path: Path
+) -> None:
+    lake, config = full
+    page = read(lake, replace(config, release={}), tmp_path)
+    assert page.tables["release-1"][0][1][:3] == ["web", "50.0 %", "60.0 %"]
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=150)
+
+
+@given(TEXTS, st.lists(st.integers(0, 150), max_size=12), st.sampled_from(["", "<b>"]))
+def test_a_short_text_is_shown_whole(text: str, places: list[int], replacement: str) -> None:
+    ends = [len(text[:place].encode()) for place in sorted(places)]
+    edits = [(a, b, replacement) for a, b in zip(ends[::2], ends[1::2], strict=False)]
+    found = segments(text, edits)
+    rows = [[dict(zip(("start", "end", "replacement"), edit, strict=True)) for edit in edits]]
+    edited = apply_edits(pa.array([text]), pa.array(rows, EDITS_TYPE))[0].as_py()
+    assert "".join(s.text for s in found if s.kind in ("text", "cut")) == text
+    assert "".join(s.text for s in found if s.kind in ("text", "put")) == edited
+
+
+def test_of_a_long_text_the_start_and_the_first_edits_are_shown() -> None:
+    """Of 2-byte characters, so that the excerpts end inside one."""
+    text = "\N{LATIN SMALL LETTER E WITH ACUTE}" * 5000
+    edits = [(599 * 2, 1300, ""), (4000, 6000, "X"), (6002, 6004, ""), (9000, 9002, "")]
+    found = [(s.kind, len(s.text)) for s in segments(text, edits)]
+    cut = report_samples.MAX_CUT_CHARS + len(" [...] ")
+    first = [("text", 300), ("gap", 0), ("text", 40), ("cut", 51), ("text", 40), ("gap", 0)]
+    second = [("text", 40), ("cut", cut), ("put", 1), ("text", 1), ("cut", 1), ("text", 40)]
+    assert found == [*first, *second, ("gap", 0)]
+
+
+def test_control_characters_are_marked() -> None:
+    assert segments("a\x00\x1b[0m\tb\n", []) == [Segment("text", "a\ufffd\ufffd[0m\tb\n")]
 
 
 def test_sections_that_would_take_too_much_memory_say_so(
@@ -131,6 +242,8 @@ def test_hostile_text_stays_text(html: str) -> None:
     assert not [name for name in page.attributes if name.startswith("on")]
     assert HOSTILE_URL in page.text["reasons"]
     assert HOSTILE in page.text["reasons"]  # a value of a rule
+    assert f"{HOSTILE_TITLE}." in page.text["samples"]
+    assert HOSTILE_TEXT.removeprefix("A") in page.text["samples"]
     assert HOSTILE_DOMAIN in page.svg_text  # drawn as it is written, not as mathematics
     assert page.unbalanced == []
 
@@ -150,7 +263,7 @@ def test_the_page_refers_to_nothing_outside(html: str) -> None:
 def test_pictures_take_all_colours_from_the_page(html: str) -> None:
     """So they are legible in light and dark: the page defines each colour for both."""
     svgs = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
-    assert len(svgs) == 5
+    assert len(svgs) == 7
     used = set()
     for svg in svgs:
         used |= set(re.findall(r"(?:fill|stroke): ([^;\"]+)", svg))
@@ -184,6 +297,7 @@ def test_a_lake_that_is_only_ingested(tmp_path: Path) -> None:
     page = read(lake, config, tmp_path)
     assert page.tables["funnel"][0][1][1:] == ["4", "3 75.0 %", "-", "-", "-", "-", "-", "300 B"]
     assert set(page.tables) == {"funnel", "reasons", "runs"}
+    assert "samples" not in page.text  # there is no text of what ingest rejects
 
 
 def test_a_large_lake_says_that_quality_is_not_measured(
@@ -201,13 +315,25 @@ def test_many_commits_are_summed_by_stage_and_dump(
     source, config = full
     shutil.copytree(source.path, tmp_path / "lake")
     lake = Lake(tmp_path / "lake")
-    monkeypatch.setattr(report, "MAX_RUNS", 5)
+    monkeypatch.setattr(report, "MAX_COMMITS", 5)
     record = lake.record("encode", "A", "0000")
     assert record is not None
     lake.commit(replace(record, slice="0001", files=()))
-    rows = [row for row in read(lake, config, tmp_path).tables["runs"][0] if row[0] == "encode"]
+    rows = [row for row in read(lake, config, tmp_path).tables["runs"][1] if row[0] == "encode"]
     assert rows[0][:6] == ["encode", "A", "2 slices", "12", "12", "0"]
     assert len(rows) == 2
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
+    """A lake of two dumps through all stages, and a release."""
+    return make_full(tmp_path_factory.mktemp("full"))
+
+
+@pytest.fixture(scope="module")
+def html(full: tuple[Lake, Config], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the full lake."""
+    return write(*full, tmp_path_factory.mktemp("page") / "report.html")
 
 
 # ---- reading the page --------------------------------------------------------------------------
@@ -225,7 +351,7 @@ class Page(HTMLParser):
         self.style = self.svg_text = ""
         self.unbalanced: list[str] = []
         self._open: list[str] = []
-        self._section = ""
+        self._section = self._last_tag = ""
         self._cell: list[str] | None = None
         self.feed(html)
         self.close()
@@ -257,8 +383,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text[self._section] = self.text.get(self._section, "") + data
-        if self._cell is not None:
+        if self._cell and self._last_tag == "wbr":
+            self._cell[-1] += data
+        elif self._cell is not None:
             self._cell.append(data)
+        self._last_tag = ""
         if "svg" in self._open:
             self.svg_text += data
         if "style" in self._open:
@@ -266,6 +395,7 @@ class Page(HTMLParser):
 
     def _note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        self._last_tag = tag
         for name, value in attrs:
             self.attributes.setdefault(name, []).append(value or "")
 
@@ -277,180 +407,3 @@ def read(lake: Lake, config: Config, folder: Path) -> Page:
 def write(lake: Lake, config: Config, path: Path) -> str:
     write_report(lake, path, config)
     return path.read_text(encoding="utf-8")
-
-
-# ---- a lake by hand ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Config]:
-    """A lake of two dumps through all stages, and a release; hostile wherever a page could be."""
-    config = make_config(tmp_path_factory.mktemp("full"))
-    lake = Lake.create(config.lake)
-    for ordinal, dump in enumerate("AB"):
-        lake.freeze_inputs(dump, ordinal, 500, [InputFile(0, f"{dump}.warc.gz", 1000, 1)])
-    files = write_documents(lake, 0, "A") + write_rejects(lake, "A")
-    counts = {"rejects": {"min_chars": 9, HOSTILE_RULE: 1}, "languages": {"en": 5, "zh": 5}}
-    commit(lake, "ingest", "A", (20, 10, 10), 1000, files, counts, seconds=4.0)
-    counts = {"rejects": {"min_chars": 20}, "languages": {"en": 10}}
-    commit(lake, "ingest", "B", (30, 10, 20), 3000, write_documents(lake, 1, "B"), counts)
-
-    a, b = first_doc_id(0, 0), first_doc_id(1, 0)
-    counts = {
-        "duplicates": {"exact": 1, "near": 1},
-        "twin_dumps": {"A": 2},
-        "leader": {"solves": 1, "full_buckets": 2},
-        "loss_documents": {"language:zh": 5, f"host:{HOSTILE}": 8},
-        "loss_removed": {"language:zh": 4, f"host:{HOSTILE}": 2},
-        "loss_counted": {"language:zh": 4, f"host:{HOSTILE}": 1},
-        "loss_allowed": {"language:zh": 4},
-    }
-    files = write_duplicates(lake, "A", {a + 8: ("exact", a), a + 9: ("near", a)})
-    bucket = {"band_key": [7], "num_entered": [256], "num_beyond": [3], "doc_ids": [[a, a + 1]]}
-    files += write_rows(lake, "full_buckets", "A", bucket)
-    commit(lake, "dedup", "A", (10, 8, 2), 800, files, counts, slice="all")
-    counts = {
-        "duplicates": {"exact": 2, "near": 4},
-        "twin_dumps": {"A": 5, "B": 1},
-        "leader": {"rounds": 3},
-    }
-    removed = {b + 1: ("near", b)} | {b + i: ("near", a + i) for i in range(5, 8)}
-    removed |= {b + i: ("exact", a + i - 5) for i in range(8, 10)}
-    files = write_duplicates(lake, "B", removed)
-    commit(lake, "dedup", "B", (10, 4, 6), 2000, files, counts, slice="all")
-
-    for dump, rows, num_bytes in (("A", (8, 6, 2), 600), ("B", (4, 3, 1), 1500)):
-        counts = {"rejects": {"gopher_min_words": rows[2]}, "domains": {"web": rows[1]}}
-        if dump == "B":
-            counts["domains"] = {HOSTILE_DOMAIN: 3}
-        rejects = {"doc_id": [a], "rule": ["gopher_min_words"]}
-        files = write_rows(lake, "rejects", "A", rejects, stage="filter") if dump == "A" else ()
-        commit(lake, "filter", dump, rows, num_bytes, files, counts)
-    commit(lake, "encode", "A", (6, 6, 0), 600, counts={"tokens": {"web": 300}})
-    commit(lake, "encode", "B", (3, 3, 0), 1500, counts={"tokens": {HOSTILE_DOMAIN: 100}})
-    commit(lake, "release", "demo", (9, 9, 0), 0, slice="all")
-
-    folder = Path(config.shards) / "demo"
-    folder.mkdir(parents=True)
-    web = {"share": 0.5, "available_tokens": 300, "tokens": 600, "epochs": 2.0}
-    other = {"share": 0.5, "available_tokens": 100, "tokens": 400, "epochs": 4.0}
-    shard = ShardEntry("train-00000-of-00001.parquet", "train", 10, 1000, 3, 4096, "0" * 64)
-    mixture = {"web": web, HOSTILE_DOMAIN: other}
-    manifest = Manifest("demo", 100, 1, "concat", 0, "1" * 64, 500, 512, 1, (shard,), mixture)
-    write_manifest(folder, manifest)
-    return lake, config
-
-
-@pytest.fixture(scope="module")
-def html(full: tuple[Lake, Config], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The report of the full lake."""
-    return write(*full, tmp_path_factory.mktemp("page") / "report.html")
-
-
-def make_config(folder: Path) -> Config:
-    return Config(
-        lake=str(folder / "lake"),
-        shards=str(folder / "shards"),
-        dumps=tuple(DumpConfig(name=name, inputs=()) for name in "AB"),
-        fingerprint=FingerprintConfig(ngram=1),
-        dedup=DedupConfig(alarm_documents=5),
-        release={"demo": ReleaseConfig(shares={"web": 0.5, HOSTILE_DOMAIN: 0.5})},
-    )
-
-
-def write_documents(lake: Lake, ordinal: int, dump: str) -> tuple[FileEntry, ...]:
-    """Ten documents of one word each, all different but for B's third and last, which A has."""
-    words = [f"{dump}{i}" for i in range(10)]
-    if dump == "B":
-        words[2], words[9] = "A2", "A4"
-    return write_rows(
-        lake,
-        "documents",
-        dump,
-        {
-            "doc_id": [first_doc_id(ordinal, 0) + i for i in range(10)],
-            "url": [f"https://example.org/{dump}/{i}" for i in range(10)],
-            "text": words,
-        },
-    )
-
-
-def write_duplicates(
-    lake: Lake, dump: str, removed: Mapping[int, tuple[str, int]]
-) -> tuple[FileEntry, ...]:
-    ids = sorted(removed)
-    return write_rows(
-        lake,
-        "duplicates",
-        dump,
-        {
-            "doc_id": ids,
-            "kind": [removed[doc_id][0] for doc_id in ids],
-            "twin_id": [removed[doc_id][1] for doc_id in ids],
-            "similarity": [1.0] * len(ids),
-        },
-    )
-
-
-def write_rejects(lake: Lake, dump: str) -> tuple[FileEntry, ...]:
-    return write_rows(
-        lake,
-        "rejects",
-        dump,
-        {
-            "doc_id": [100, 101],
-            "url": [HOSTILE_URL, "https://example.org/short"],
-            "rule": [HOSTILE_RULE, "min_chars"],
-            "value": [HOSTILE, "12"],
-            "threshold": [None, "100"],
-        },
-    )
-
-
-def write_rows(
-    lake: Lake, table: str, dump: str, columns: Mapping[str, list[Any]], stage: str = "ingest"
-) -> tuple[FileEntry, ...]:
-    """Write one file of a table; columns that are not given are null."""
-    num_rows = len(next(iter(columns.values())))
-    rows = pa.table(
-        {f.name: pa.array(columns.get(f.name, [None] * num_rows), f.type) for f in TABLES[table]},
-        schema=TABLES[table],
-    )
-    writer = TableWriter(str(lake.path), table, stage, dump, "0000", "part")
-    writer.write(rows)
-    entry = writer.close()
-    assert entry is not None
-    return (entry,)
-
-
-def commit(
-    lake: Lake,
-    stage: str,
-    dump: str,
-    rows: tuple[int, int, int],
-    bytes_kept: int,
-    files: tuple[FileEntry, ...] = (),
-    counts: Mapping[str, Mapping[str, int]] | None = None,
-    slice: str = "0000",
-    seconds: float = 1.0,
-) -> None:
-    lake.commit(
-        RunRecord(
-            stage=stage,
-            dump=dump,
-            slice=slice,
-            key=f"{stage}/{dump}/{slice}",
-            attempt="part",
-            stage_version=1,
-            inputs={},
-            settings={},
-            artifacts={},
-            packages={},
-            started_at="2026-01-01T00:00:00Z",
-            seconds=seconds,
-            rows=dict(zip(("in", "kept", "rejected"), rows, strict=True)),
-            num_bytes={"in": bytes_kept, "kept": bytes_kept, "removed": 0},
-            counts=counts or {},
-            files=files,
-        )
-    )

@@ -103,6 +103,7 @@ CHANGES = {
     "engine.batch_rows": ("1", ""),
     "engine.single_task_documents": ("0", ""),
     "engine.num_partitions": ("7", ""),
+    "engine.core_hour_price": ("0.04", ""),
 }
 Keys = dict[tuple[str, str, str], str]
 
