@@ -55,14 +55,12 @@ def test_job_is_a_short_script_with_nothing_for_workers(path: str) -> None:
 @pytest.mark.parametrize("layer", ["kernels", "explore"])
 def test_a_layer_loads_neither_spark_nor_torch(layer: str) -> None:
     """Also through other libraries, which reading our own imports cannot show."""
-    if layer == "explore":
-        pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
     names = [name for name in map(module_name, SOURCES) if layer_of(name) == layer]
     assert names
     script = (
         "import importlib, sys\n"
         f"for name in {names!r}: importlib.import_module(name)\n"
-        "print(*{'pyspark', 'py4j', 'torch', 'airflow'} & sys.modules.keys())"
+        "print(*{'pyspark', 'py4j', 'torch', 'airflow', 'duckdb'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

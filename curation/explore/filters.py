@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from curation.explore.pages import Html, documents
 from curation.quality.rules import Rule, rules_of
 
 if TYPE_CHECKING:
+    import duckdb
     import ipywidgets
 
 NUM_BINS = 40  # of a histogram
@@ -53,7 +53,7 @@ def rules_in_force(lake: Lake) -> dict[str, Rule]:
     return {rule.name: rule for rule in rules_of(last.settings)}
 
 
-def rejections(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def rejections(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:
     """Return documents by rule and language: that break it, break it first, and break it alone."""
     return connection.execute(
         """
@@ -75,7 +75,7 @@ def rejections(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 
 def histograms(
-    connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], num_languages: int = 3
+    connection: "duckdb.DuckDBPyConnection", rules: Sequence[Rule], num_languages: int = 3
 ) -> pd.DataFrame:
     """Return documents by signal, language and bin, from `low` (excluded) to `high`.
 
@@ -86,9 +86,11 @@ def histograms(
     ranges = _ranges(connection, signals)
     edges = {name: _edges(name, *ranges[name], NUM_BINS) for name in signals if name in ranges}
     counts = ", ".join(
-        f'histogram({_value(name)}, {found}::DOUBLE[]) FILTER ({_is_number(name)}) AS "{name}"'
-        for name, found in edges.items()
+        f"histogram({_value(name)}, $edges{place}::DOUBLE[]) FILTER ({_is_number(name)})"
+        for place, name in enumerate(edges)
     )
+    # As parameters: a number that is written out would pass through DECIMAL, which rounds it.
+    limits = {f"edges{place}": found for place, found in enumerate(edges.values())}
     rows: list[tuple[str, str, float, float, int]] = []
     if counts:
         found = connection.execute(
@@ -99,7 +101,8 @@ def histograms(
                 GROUP BY ALL ORDER BY count(*) DESC, lang LIMIT {int(num_languages)}
             )
             GROUP BY ALL ORDER BY count(*) DESC, lang
-            """
+            """,
+            limits,
         )
         for lang, *measured in found.fetchall():
             for name, counted in zip(edges, measured, strict=True):
@@ -279,7 +282,7 @@ class Threshold:
 
 
 def threshold(
-    connection: duckdb.DuckDBPyConnection, rule: Rule, bounds: Sequence[float] = ()
+    connection: "duckdb.DuckDBPyConnection", rule: Rule, bounds: Sequence[float] = ()
 ) -> Threshold:
     """Measure a rule at some bounds, by default fifty over the range of its signal, and its own.
 
@@ -358,7 +361,7 @@ def _is_number(signal: str) -> str:
 
 
 def _ranges(
-    connection: duckdb.DuckDBPyConnection, signals: Sequence[str]
+    connection: "duckdb.DuckDBPyConnection", signals: Sequence[str]
 ) -> dict[str, tuple[float, float, float]]:
     """Return lowest value, lowest above 0 and highest of the signals that have any."""
     wanted = ", ".join(

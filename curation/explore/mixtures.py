@@ -1,6 +1,7 @@
 """What a release takes of a lake: tokens by component, stratum and host, and how often."""
 
-import duckdb
+from typing import TYPE_CHECKING
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -9,6 +10,9 @@ from curation.engine.pictures import figure
 from curation.engine.report import draw_mixture
 from curation.errors import NotCommitted
 from curation.tokens.shards import ACCOUNT_WORDS, TRAIN
+
+if TYPE_CHECKING:
+    import duckdb
 
 # What a document takes in a shard: its tokens, and the one that ends it.
 SIZE = "(num_tokens + 1)"
@@ -33,12 +37,12 @@ def account(lake: Lake, release: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["tokens", "num_tokens"])
 
 
-def by_component(connection: duckdb.DuckDBPyConnection, release: str) -> pd.DataFrame:
+def by_component(connection: "duckdb.DuckDBPyConnection", release: str) -> pd.DataFrame:
     """Return target and realised shares of the tokens to train on, by component."""
     return _by(connection, release, "component", ", any_value(share) AS target")
 
 
-def by_stratum(connection: duckdb.DuckDBPyConnection, release: str) -> pd.DataFrame:
+def by_stratum(connection: "duckdb.DuckDBPyConnection", release: str) -> pd.DataFrame:
     """Return the tokens available and taken, by component and stratum: domain and language.
 
     A component has one target; what its strata realise follows from what they have.
@@ -53,7 +57,7 @@ def mixture_figure(components: pd.DataFrame) -> Figure:
     return figure(1.9 * len(names), draw_mixture(names, shares))
 
 
-def repeats(connection: duckdb.DuckDBPyConnection, release: str) -> pd.DataFrame:
+def repeats(connection: "duckdb.DuckDBPyConnection", release: str) -> pd.DataFrame:
     """Return documents to train on by weight and whole copies: what is seen how often."""
     return connection.execute(
         f"""
@@ -66,7 +70,7 @@ def repeats(connection: duckdb.DuckDBPyConnection, release: str) -> pd.DataFrame
     ).df()
 
 
-def hosts(connection: duckdb.DuckDBPyConnection, release: str, num: int = 15) -> pd.DataFrame:
+def hosts(connection: "duckdb.DuckDBPyConnection", release: str, num: int = 15) -> pd.DataFrame:
     """Return the hosts that give most tokens to train on. Cost: a join by doc_id."""
     return connection.execute(
         f"""
@@ -82,7 +86,9 @@ def hosts(connection: duckdb.DuckDBPyConnection, release: str, num: int = 15) ->
     ).df()
 
 
-def _by(connection: duckdb.DuckDBPyConnection, release: str, keys: str, more: str) -> pd.DataFrame:
+def _by(
+    connection: "duckdb.DuckDBPyConnection", release: str, keys: str, more: str
+) -> pd.DataFrame:
     found = connection.execute(
         f"""
         SELECT

@@ -10,14 +10,18 @@ memory goes to a temporary folder, so a lake may have any size. Needs the extra 
 
 import glob
 import tempfile
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from curation.engine.lake import STAGED_TABLES, FileEntry, Lake
 from curation.engine.ledger import perplexity_histograms
+from curation.errors import PrerequisiteMissing
 from curation.quality.percentiles import percentiles
 from curation.schemas import TABLES
+
+if TYPE_CHECKING:
+    import duckdb
 
 MEMORY = "1GB"  # of DuckDB; the whole notebook takes less than 2 GB
 
@@ -31,11 +35,18 @@ PERCENTILES = pa.schema(
 )
 
 
-def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
+def connect(lake: Lake) -> "duckdb.DuckDBPyConnection":
     """Return a database whose views are the tables of a lake, as it is now.
 
-    Cost: reads all run records, and of each table one file.
+    Raises PrerequisiteMissing without duckdb. Cost: reads all run records, and of each table one
+    file.
     """
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise PrerequisiteMissing(
+            "SQL over a lake needs duckdb, which is missing; pip install 'curation[notebooks]'"
+        ) from None
     connection = duckdb.connect(
         config={
             "memory_limit": MEMORY,

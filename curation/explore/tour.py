@@ -1,6 +1,7 @@
 """A first look at a lake: its tables, what became of its records, and of one document."""
 
-import duckdb
+from typing import TYPE_CHECKING
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -10,6 +11,9 @@ from curation.engine.pictures import figure
 from curation.engine.report import draw_funnel, flow_of
 from curation.explore.pages import Html, table
 from curation.schemas import TABLES
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def tables(lake: Lake) -> pd.DataFrame:
@@ -45,7 +49,7 @@ def funnel_figure(lake: Lake) -> Figure:
     return figure(len(rows), draw_funnel(flow, rows))
 
 
-def languages(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def languages(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:
     """Return documents and their mean length by language, of what was annotated."""
     return connection.execute(
         """
@@ -55,7 +59,7 @@ def languages(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     ).df()
 
 
-def rejects(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def rejects(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:
     """Return how many records every rule rejected, and the first of each."""
     return connection.execute(
         """

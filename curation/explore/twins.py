@@ -1,9 +1,8 @@
 """What dedup did to a lake: removal curve, dumps against dumps, clusters and texts side by side."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -17,6 +16,9 @@ from curation.engine.pictures import COLORS, figure, label, percent
 from curation.engine.report_dedup import draw_curve, draw_sizes, matrix
 from curation.errors import NotCommitted, NotFound
 from curation.explore.pages import Html, differences, table
+
+if TYPE_CHECKING:
+    import duckdb
 
 NUM_BINS = 50  # of similarity, from 0.5 to 1
 MAX_NAMED_CELLS = 12  # dumps of a matrix whose cells are written out
@@ -71,7 +73,7 @@ def sizes_figure(lake: Lake) -> Figure:
     return figure(len(found.classes), draw_sizes(found.classes))
 
 
-def similarities(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def similarities(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:
     """Return near duplicates by similarity to their twin, in steps of 0.01 from `low`."""
     return connection.execute(
         f"""
@@ -106,7 +108,7 @@ def similarity_figure(found: pd.DataFrame) -> Figure:
 # ---- clusters ----------------------------------------------------------------------------------
 
 
-def largest(connection: duckdb.DuckDBPyConnection, num: int = 10) -> pd.DataFrame:
+def largest(connection: "duckdb.DuckDBPyConnection", num: int = 10) -> pd.DataFrame:
     """Return the retained documents that most duplicates name as their twin."""
     return connection.execute(
         """
@@ -119,7 +121,7 @@ def largest(connection: duckdb.DuckDBPyConnection, num: int = 10) -> pd.DataFram
     ).df()
 
 
-def members(connection: duckdb.DuckDBPyConnection, twin_id: int, num: int = 3) -> pd.DataFrame:
+def members(connection: "duckdb.DuckDBPyConnection", twin_id: int, num: int = 3) -> pd.DataFrame:
     """Return duplicates of a retained document, the least similar first."""
     return connection.execute(
         """
@@ -131,7 +133,7 @@ def members(connection: duckdb.DuckDBPyConnection, twin_id: int, num: int = 3) -
 
 
 def pairs(
-    connection: duckdb.DuckDBPyConnection, low: float = 0.0, high: float = 1.0, num: int = 5
+    connection: "duckdb.DuckDBPyConnection", low: float = 0.0, high: float = 1.0, num: int = 5
 ) -> pd.DataFrame:
     """Return near duplicates of a similarity from `low` to `high` with their twins.
 

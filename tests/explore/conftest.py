@@ -7,6 +7,7 @@ import made_lake
 import pytest
 
 from curation.engine.lake import Lake
+from curation.explore import tables
 
 NUM_DOCUMENTS = 900
 
@@ -27,7 +28,5 @@ def rows(lake: Lake) -> Callable[..., list[dict[str, Any]]]:
 def connection(lake: Lake) -> Iterator[Any]:
     """The lake in DuckDB."""
     pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
-    from curation.explore import tables
-
     with tables.connect(lake) as opened:
         yield opened

@@ -15,11 +15,8 @@ from curation.config import Config, FilterConfig
 from curation.engine.lake import Lake
 from curation.engine.what_if import what_if
 from curation.errors import NotCommitted, NotFound
-from curation.quality.rules import PROFILES, load_profile, rules_of, settings_of
-
-pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
-
 from curation.explore import filters
+from curation.quality.rules import PROFILES, load_profile, rules_of, settings_of
 
 Rows = Callable[..., list[dict[str, Any]]]
 RULES = {rule.name: rule for rule in made_lake.RULES}

@@ -9,9 +9,6 @@ import pytest
 
 from curation.engine.lake import Lake
 from curation.errors import NotCommitted
-
-pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
-
 from curation.explore import mixtures
 
 Rows = Callable[..., list[dict[str, Any]]]

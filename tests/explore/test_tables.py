@@ -1,5 +1,6 @@
 """Tables of a lake in DuckDB and the first look at it, against pyarrow and plain Python."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,9 @@ import pytest
 
 from curation.engine.lake import Lake
 from curation.engine.ledger import perplexity_histograms
-from curation.schemas import TABLES
-
-pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
-
+from curation.errors import PrerequisiteMissing
 from curation.explore import tables, tour
+from curation.schemas import TABLES
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -29,12 +28,19 @@ def test_a_view_has_the_rows_of_the_table(connection: Any, rows: Rows, name: str
     assert sorted(map(_ordered, found)) == sorted(map(_ordered, rows(name)))
 
 
+def test_a_missing_duckdb_is_named(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(PrerequisiteMissing, match=r"pip install 'curation\[notebooks\]'"):
+        tables.connect(lake)
+
+
 def test_only_what_records_list_is_read(tmp_path: Path) -> None:
     lake = made_lake.make(tmp_path / "lake", 60)
     (listed,) = {entry.path for entry in lake.records("filter", "B-2021")[0].files_of("kept")[:1]}
     stray = lake.path / listed
     stray.with_name("dead-attempt.parquet").write_bytes(stray.read_bytes())
     expected = lake.table("kept").count_rows()
+    pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
     with tables.connect(lake) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchall() == [(expected,)]
 

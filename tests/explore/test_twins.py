@@ -11,9 +11,6 @@ import pytest
 
 from curation.engine.lake import Lake
 from curation.errors import NotCommitted, NotFound
-
-pytest.importorskip("duckdb", reason="needs duckdb, of the extra notebooks")
-
 from curation.explore import pages, twins
 
 Rows = Callable[..., list[dict[str, Any]]]
