@@ -1,22 +1,28 @@
 """What a notebook shows of pages: HTML in which everything that came from a page is escaped."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from curation.engine.lake import Lake
 from curation.engine.ledger import documents_of
 
-MAX_CHARS = 600  # of a text beside others
+MAX_CHARS = 500  # of a text among others
 MAX_COMPARED_CHARS = 3000  # of each of two texts: differences cost the product of their words
-MAX_WORDS = 800  # of each of two texts
+MAX_WORDS = 1200  # of each of two texts
+
+# A character of Chinese or Japanese is a word, as for dedup; white space goes with what it follows.
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_CJK}]\s*|[^\s{_CJK}]+\s*")
 
 REMOVED = "background: #f6c7bd; color: black"
 ADDED = "background: #bfe5d3; color: black"
-CELL = "text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere"
+CELL = "text-align: left; vertical-align: top; overflow-wrap: anywhere; min-width: 5em"
+TEXT = "white-space: pre-wrap"
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def documents(
     found: list[list[object]] = []
     for row in rows:
         page = known.get(int(row["doc_id"]), {})
-        text = excerpt(page.get("text") or "", MAX_CHARS)
+        text = " ".join(excerpt(page.get("text") or "", MAX_CHARS).split())
         found.append([*map(_shown, row.values()), page.get("url") or "", text])
     return table([(titles or {}).get(name, name) for name in columns], found)
 
@@ -70,19 +76,21 @@ def excerpt(text: str, num_chars: int) -> str:
 def differences(before: str, after: str) -> tuple[Markup, Markup]:
     """Return two texts, escaped, with the words that only one of them has highlighted."""
     old, new = _words(before), _words(after)
-    left, right = [Markup("")], [Markup("")]
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    sides = [Markup("")], [Markup("")]
+    matcher = difflib.SequenceMatcher(
+        None, [word.rstrip() for word in old], [word.rstrip() for word in new], autojunk=False
+    )
     for kind, a, b, c, d in matcher.get_opcodes():
-        for side, words, style in ((left, old[a:b], REMOVED), (right, new[c:d], ADDED)):
+        for side, words, style in zip(sides, (old[a:b], new[c:d]), (REMOVED, ADDED), strict=True):
             if kind == "equal":
-                side.append(Markup("{} ").format(" ".join(words)))
+                side.append(escape("".join(words)))
             elif words:
-                side.append(Markup('<span style="{}">{}</span> ').format(style, " ".join(words)))
-    return Markup("").join(left), Markup("").join(right)
+                side.append(Markup('<span style="{}">{}</span>').format(style, "".join(words)))
+    return Markup("").join(sides[0]), Markup("").join(sides[1])
 
 
 def _words(text: str) -> list[str]:
-    return excerpt(text, MAX_COMPARED_CHARS).split()[:MAX_WORDS]
+    return _WORD.findall(excerpt(text, MAX_COMPARED_CHARS))[:MAX_WORDS]
 
 
 def _shown(value: object) -> str:

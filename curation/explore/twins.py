@@ -15,7 +15,7 @@ from curation.engine.ledger import documents_of, funnel
 from curation.engine.pictures import COLORS, figure, label, percent
 from curation.engine.report_dedup import draw_curve, draw_sizes, matrix
 from curation.errors import NotCommitted, NotFound
-from curation.explore.pages import Html, differences, table
+from curation.explore.pages import TEXT, Html, differences, table
 
 if TYPE_CHECKING:
     import duckdb
@@ -168,9 +168,8 @@ def side_by_side(lake: Lake, twin_id: int, doc_ids: Sequence[int]) -> Html:
 
 def _titled(doc_id: int, known: Mapping[int, Mapping[str, Any]], text: Markup) -> Markup:
     row = known[doc_id]
-    return Markup("<b>{}</b> {}, {}<br>{}").format(
-        doc_id, row["url"], str(row["crawled_at"])[:10], text
-    )
+    head = Markup("<b>{}</b> {}, {}").format(doc_id, row["url"], str(row["crawled_at"])[:10])
+    return Markup('{}<div style="{}">{}</div>').format(head, TEXT, text)
 
 
 def _dumps(lake: Lake) -> Sequence[duplication.DumpRow]:

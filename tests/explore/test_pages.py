@@ -3,6 +3,7 @@
 import html
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
@@ -10,7 +11,9 @@ from markupsafe import Markup
 from curation.explore import pages
 
 HOSTILE = "<script>alert(1)</script>"
-WORDS = st.lists(st.sampled_from(["a", "b", "<c>", "&d;", HOSTILE]), max_size=12).map(" ".join)
+WORDS = st.lists(
+    st.sampled_from(["a", " ", "\n", "<c>", "&d;", "\u732b", HOSTILE]), max_size=12
+).map("".join)
 
 
 @given(WORDS, WORDS)
@@ -21,15 +24,23 @@ def test_differences_hold_both_texts_and_nothing_else(before: str, after: str) -
             f'<span style="{pages.ADDED}">',
             "</span>",
         }
-        assert html.unescape(Markup(shown).striptags()).split() == text.split()
+        assert html.unescape(re.sub("<[^>]*>", "", shown)) == text.lstrip()
 
 
-def test_only_words_that_differ_are_highlighted() -> None:
-    left, right = pages.differences("one two three", "one 2 three four")
-    assert left == f'one <span style="{pages.REMOVED}">two</span> three '
-    assert right == (
-        f'one <span style="{pages.ADDED}">2</span> three <span style="{pages.ADDED}">four</span> '
-    )
+@pytest.mark.parametrize(
+    ("before", "after", "old", "new"),
+    [
+        ("one two three", "one 2 three four", ["two "], ["2 ", "four"]),
+        ("the  same\n\nwords", "the same words", [], []),
+        ("\u6211\u7684\u732b\u3002", "\u6211\u7684\u72d7\u3002", ["\u732b"], ["\u72d7"]),
+    ],
+)
+def test_only_words_that_differ_are_highlighted(
+    before: str, after: str, old: list[str], new: list[str]
+) -> None:
+    left, right = pages.differences(before, after)
+    assert re.findall(f'<span style="{pages.REMOVED}">([^<]*)</span>', left) == old
+    assert re.findall(f'<span style="{pages.ADDED}">([^<]*)</span>', right) == new
 
 
 def test_texts_are_cut() -> None:
