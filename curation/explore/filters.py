@@ -6,7 +6,7 @@ another bound, as a slider does, reads nothing; the memory is that of the bounds
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ KEPT, ALONE = "kept", "rejected by this rule alone"
 def rules_in_force(lake: Lake) -> dict[str, Rule]:
     """Return the rules that decided the last dump that was filtered, by name.
 
-    Raises NotCommitted.
+    Raises NotCommitted, and NotFound where it was filtered without rules.
     """
     records = lake.records("filter")
     if not records:
@@ -50,7 +50,13 @@ def rules_in_force(lake: Lake) -> dict[str, Rule]:
             f"{lake.path} has no decisions of rules; run first: curation run CONFIG --to filter"
         )
     last = max(records, key=lambda record: (lake.dumps().index(record.dump), record.slice))
-    return {rule.name: rule for rule in rules_of(last.settings)}
+    rules = {rule.name: rule for rule in rules_of(last.settings)}
+    if not rules:
+        raise NotFound(
+            f"dump {last.dump} of {lake.path} was filtered without rules; name some in "
+            "filter.profiles and run the filter again"
+        )
+    return rules
 
 
 def rejections(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:
@@ -69,6 +75,12 @@ def rejections(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:
         GROUP BY ALL ORDER BY num_broken DESC, broken.rule, lang
         """
     ).df()
+
+
+def ranked(found: pd.DataFrame, rules: Mapping[str, Rule]) -> list[Rule]:
+    """Return rules, of `rules_in_force`, that reject most first, by `rejections`."""
+    counts = found.groupby("rule")["num_first"].sum()
+    return sorted(rules.values(), key=lambda rule: (-counts.get(rule.name, 0), rule.name))
 
 
 # ---- histograms --------------------------------------------------------------------------------

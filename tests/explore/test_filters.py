@@ -36,8 +36,13 @@ def test_the_lake_names_its_rules(lake: Lake, tmp_path) -> None:
     assert {name: rule.value for name, rule in filters.rules_in_force(lake).items()} == {
         name: rule.value for name, rule in RULES.items()
     }
+    empty = Lake.create(tmp_path / "empty")
     with pytest.raises(NotCommitted, match="curation run CONFIG --to filter"):
-        filters.rules_in_force(Lake.create(tmp_path / "empty"))
+        filters.rules_in_force(empty)
+    empty.freeze_inputs("B-2021", 0, 500, [])
+    empty.commit(replace(lake.records("filter")[0], dump="B-2021", settings={}))
+    with pytest.raises(NotFound, match=r"without rules; name some in filter\.profiles"):
+        filters.rules_in_force(empty)
 
 
 def test_rejections_are_counted_by_rule_and_language(connection: Any, rows: Rows) -> None:
@@ -53,6 +58,9 @@ def test_rejections_are_counted_by_rule_and_language(connection: Any, rows: Rows
     for row in filters.rejections(connection).itertuples():
         found[row.rule, row.lang] = (row.num_broken, row.num_first, row.num_alone)
     assert found == {key: (broken[key], first[key], alone[key]) for key in broken}
+    by_rule = Counter(row["rule"] for row in rows("rejects"))
+    order = [rule.name for rule in filters.ranked(filters.rejections(connection), RULES)]
+    assert order == sorted(RULES, key=lambda name: (-by_rule[name], name))
 
 
 def test_histograms_count_every_number(connection: Any, rows: Rows) -> None:
