@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from curation.engine import duplication
+from curation.engine.duplication import SizeClass
 from curation.engine.lake import Lake
 from curation.engine.ledger import documents_of, funnel
 from curation.engine.pictures import COLORS, figure, label, percent
@@ -58,19 +59,29 @@ def matrix_figure(lake: Lake) -> Figure:
     return figure(2 + 1.2 * min(len(dumps), 20), draw)
 
 
-def sizes_figure(lake: Lake) -> Figure:
-    """Draw how many documents are in clusters of each size.
+def sizes(connection: "duckdb.DuckDBPyConnection", lake: Lake) -> list[SizeClass]:
+    """Return the clusters of 1, 2, 3 to 4, 5 to 8, ... documents; raises NotCommitted.
 
-    Raises NotCommitted before dedup, and NotFound for more than 20 million duplicates.
+    What `duplication.clusters` counts in memory, of any number of duplicates.
     """
-    _dumps(lake)
-    found = duplication.clusters(lake, funnel(lake))
-    if found is None:
-        raise NotFound(
-            f"{lake.path} has more than {duplication.MAX_DUPLICATES:,} duplicates, too many to "
-            "count their clusters in memory; twins.largest finds the largest in any lake"
-        )
-    return figure(len(found.classes), draw_sizes(found.classes))
+    num_retained = sum(row.num_documents - row.exact - row.near for row in _dumps(lake))
+    counted = connection.execute(
+        """
+        SELECT length(bin(size - 1)) AS exponent, count(*), sum(size)::BIGINT
+        FROM (SELECT count(*) + 1 AS size FROM duplicates GROUP BY twin_id) GROUP BY ALL
+        """
+    ).fetchall()
+    num_single = num_retained - sum(num for _, num, _ in counted)
+    found = {exponent: (num, documents) for exponent, num, documents in counted}
+    classes = [SizeClass(1, 1, num_single, num_single)]
+    for k in range(1, max(found, default=0) + 1):
+        classes.append(SizeClass(2 ** (k - 1) + 1, 2**k, *found.get(k, (0, 0))))
+    return classes
+
+
+def sizes_figure(classes: Sequence[SizeClass]) -> Figure:
+    """Draw how many documents are in clusters of each size, of `sizes`."""
+    return figure(len(classes), draw_sizes(classes))
 
 
 def similarities(connection: "duckdb.DuckDBPyConnection") -> pd.DataFrame:

@@ -9,7 +9,9 @@ from typing import Any
 import made_lake
 import pytest
 
+from curation.engine import duplication
 from curation.engine.lake import Lake
+from curation.engine.ledger import funnel
 from curation.errors import NotCommitted, NotFound
 from curation.explore import pages, twins
 
@@ -58,7 +60,9 @@ def test_the_largest_clusters_and_their_members(connection: Any, lake: Lake, row
     own = sorted((row["similarity"], row["doc_id"]) for row in duplicates)
     members = twins.members(connection, twin_id, 4)
     assert list(zip(members["similarity"], members["doc_id"], strict=True)) == own[:4]
-    (axes,) = twins.sizes_figure(lake).axes
+    classes = twins.sizes(connection, lake)
+    assert classes == duplication.clusters(lake, funnel(lake)).classes
+    (axes,) = twins.sizes_figure(classes).axes
     assert sum(bar.get_width() for bar in axes.patches) == len(rows("documents"))
 
 
@@ -86,6 +90,6 @@ def test_texts_stand_side_by_side(connection: Any, lake: Lake, rows: Rows) -> No
 
 def test_a_lake_that_is_not_deduplicated_is_named(tmp_path) -> None:
     empty = Lake.create(tmp_path / "empty")
-    for show in (twins.by_dump, twins.curve_figure, twins.matrix_figure, twins.sizes_figure):
+    for show in (twins.by_dump, twins.curve_figure, twins.matrix_figure):
         with pytest.raises(NotCommitted, match="curation run CONFIG --to dedup"):
             show(empty)
