@@ -39,7 +39,7 @@ def make(path: Path, num_documents: int, seed: int = 0) -> Lake:
     retained: list[tuple[int, str]] = []
     for ordinal, dump in enumerate(DUMPS):
         lake.freeze_inputs(dump, ordinal, 500, [])
-        num = num_documents // len(DUMPS)
+        num = num_documents // len(DUMPS) + (ordinal < num_documents % len(DUMPS))
         num_files = max(2, -(-num // MAX_FILE_ROWS))
         files: dict[str, list[FileEntry]] = {}
         counts: dict[str, dict[str, int]] = {"kinds": {}, "twins": {}, "rules": {}}
