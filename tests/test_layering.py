@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Which layers a layer may import from. `front` is what users call: the command line and
-# `curation.open`. Nothing imports jobs, tests or notebooks.
+# `curation.open`; `explore` is what notebooks call. Nothing imports jobs, tests or notebooks.
 MAY_IMPORT = {
     "kernels": {"kernels"},
     "train": {"kernels", "train"},
     "udfs": {"kernels", "udfs"},
     "engine": {"kernels", "udfs", "engine"},
+    "explore": {"kernels", "train", "engine", "explore"},
     "front": {"kernels", "train", "udfs", "engine", "front"},
     "jobs": {"kernels", "train", "udfs", "engine", "front"},
 }
@@ -27,6 +28,9 @@ HOMES = {
     "py4j": ("curation/engine/",),
     "torch": ("curation/train/",),
     "airflow": ("jobs/dags/",),
+    "duckdb": ("curation/explore/",),
+    "IPython": ("curation/explore/",),
+    "ipywidgets": ("curation/explore/",),
 }
 MAX_JOB_LINES = 60
 
@@ -48,13 +52,15 @@ def test_job_is_a_short_script_with_nothing_for_workers(path: str) -> None:
     assert job_violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
 
 
-def test_kernels_load_neither_spark_nor_torch() -> None:
+@pytest.mark.parametrize("layer", ["kernels", "explore"])
+def test_a_layer_loads_neither_spark_nor_torch(layer: str) -> None:
     """Also through other libraries, which reading our own imports cannot show."""
-    kernels = [name for name in map(module_name, SOURCES) if layer_of(name) == "kernels"]
+    names = [name for name in map(module_name, SOURCES) if layer_of(name) == layer]
+    assert names
     script = (
         "import importlib, sys\n"
-        f"for name in {kernels!r}: importlib.import_module(name)\n"
-        "print(*{'pyspark', 'py4j', 'torch', 'airflow'} & sys.modules.keys())"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "print(*{'pyspark', 'py4j', 'torch', 'airflow', 'duckdb'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -77,6 +83,9 @@ def test_kernels_load_neither_spark_nor_torch() -> None:
         ("udfs/text.py", "from curation.engine.lake import Lake", "curation.engine"),
         ("curation/engine/run.py", "import jobs.ingest", "jobs.ingest"),
         ("curation/engine/run.py", "from curation.train import loop", "curation.train"),
+        ("curation/engine/run.py", "from curation.explore import twins", "curation.explore"),
+        ("curation/explore/twins.py", "from pyspark.sql import SparkSession", "pyspark"),
+        ("curation/engine/report.py", "import duckdb", "duckdb"),
         ("jobs/ingest.py", "from jobs import dedup", "jobs"),
         ("curation/__init__.py", "from curation.engine import lake", "when it is called"),
     ],
@@ -93,6 +102,7 @@ def test_a_violation_is_seen(path: str, source: str, named: str) -> None:
         ("jobs/ingest.py", "from pyspark.sql import SparkSession\nfrom curation.engine import run"),
         ("curation/engine/run.py", "import pyspark, udfs.text\nfrom curation.dedup import lsh"),
         ("curation/train/loop.py", "import torch\nfrom curation.tokens import shards"),
+        ("curation/explore/twins.py", "import duckdb\nfrom curation.engine import lake"),
         ("curation/__init__.py", "def open(path):\n    from curation.engine import lake"),
         ("curation/__init__.py", "if TYPE_CHECKING:\n    from curation.engine import lake"),
         ("curation/engine/run.py", "import curation\nfrom curation import __version__"),
@@ -205,6 +215,6 @@ def layer_of(name: str) -> str | None:
     if package != "curation":
         return None
     part = rest.split(".")[0]
-    if part in ("engine", "train"):
+    if part in ("engine", "explore", "train"):
         return part
     return "front" if part in ("", "cli") else "kernels"

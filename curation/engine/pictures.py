@@ -55,11 +55,10 @@ def picture(title: str, num_rows: float, draw: Callable[[Axes], None]) -> Markup
     with mpl.rc_context({**STYLE, "svg.hashsalt": title}), warnings.catch_warnings():
         # The browser has the glyphs; matplotlib only measures with a font of its own.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(FIGURE_WIDTH, 1.1 + 0.3 * num_rows), layout="constrained")
-        draw(figure.subplots())
+        drawn = figure(num_rows, draw)
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+        drawn.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     _, view, body = re.split(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', svg, maxsplit=1)
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
@@ -68,6 +67,14 @@ def picture(title: str, num_rows: float, draw: Callable[[Axes], None]) -> Markup
         body = re.sub(f"(fill|stroke): {color}", rf"\1: var(--{name})", body)
     start = Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(view, title)
     return start + Markup(body.rstrip())
+
+
+def figure(num_rows: float, draw: Callable[[Axes], None]) -> Figure:
+    """Draw a figure of `num_rows` rows in the style of reports."""
+    with mpl.rc_context(STYLE):
+        drawn = Figure(figsize=(FIGURE_WIDTH, 1.1 + 0.3 * num_rows), layout="constrained")
+        draw(drawn.subplots())
+    return drawn
 
 
 def bars(axes: Axes, labels: Sequence[str], longest: float, unit: str, room: float) -> None:

@@ -170,7 +170,7 @@ def _facts(lake: Lake, flow: Funnel) -> list[Fact]:
     ]
     ingest, encode = flow.total("ingest"), flow.total("encode")
     if ingest:
-        total = _total([_flow(flow, dump) for dump in flow.dumps])
+        total = _total([flow_of(flow, dump) for dump in flow.dumps])
         facts += [
             Fact(num(total.records), "records read"),
             Fact(num(total.kept), "documents kept", f"{percent(total.share)} of the records"),
@@ -186,18 +186,19 @@ def _facts(lake: Lake, flow: Funnel) -> list[Fact]:
 
 
 def _funnel(flow: Funnel) -> Mapping[str, Any] | None:
-    rows = [_flow(flow, dump) for dump in flow.dumps if (dump, "ingest") in flow.totals]
+    rows = [flow_of(flow, dump) for dump in flow.dumps if (dump, "ingest") in flow.totals]
     if not rows:
         return None
     return {
         "stages": FUNNEL_STAGES,
         "rows": rows,
         "total": _total(rows),
-        "picture": picture("Documents by dump and fate", len(rows), _draw_funnel(flow, rows)),
+        "picture": picture("Documents by dump and fate", len(rows), draw_funnel(flow, rows)),
     }
 
 
-def _flow(flow: Funnel, dump: str) -> Flow:
+def flow_of(flow: Funnel, dump: str) -> Flow:
+    """Return the row of a dump in the funnel."""
     totals = {stage: flow.totals.get((dump, stage)) for stage in FUNNEL_STAGES}
     ran = [total for total in totals.values() if total]
     records = totals["ingest"].rows_in if totals["ingest"] else 0
@@ -224,7 +225,9 @@ def _total(rows: Sequence[Flow]) -> Flow:
     )
 
 
-def _draw_funnel(flow: Funnel, rows: Sequence[Flow]) -> Callable[[Axes], None]:
+def draw_funnel(flow: Funnel, rows: Sequence[Flow]) -> Callable[[Axes], None]:
+    """Draw what became of the records of each dump."""
+
     def draw(axes: Axes) -> None:
         labels = [label(row.dump) for row in rows]
         starts = [0] * len(rows)
@@ -335,7 +338,16 @@ def _releases(lake: Lake, config: Config) -> list[Mapping[str, Any]]:
                 for domain, part in manifest.mixture.items()
             ]
             drawn = picture(
-                f"Mixture of the release {name}", 1.9 * len(domains), _draw_mixture(domains)
+                f"Mixture of the release {name}",
+                1.9 * len(domains),
+                draw_mixture(
+                    [domain for domain, *_ in domains],
+                    {
+                        "available": [available for *_, available in domains],
+                        "target": [part["share"] for _, part, *_ in domains],
+                        "realised": [realised for _, _, realised, _ in domains],
+                    },
+                ),
             )
             strata = [
                 (
@@ -352,22 +364,19 @@ def _releases(lake: Lake, config: Config) -> list[Mapping[str, Any]]:
     return releases
 
 
-def _draw_mixture(
-    domains: Sequence[tuple[str, Any, float, float]],
+def draw_mixture(
+    names: Sequence[str], shares: Mapping[str, Sequence[float]]
 ) -> Callable[[Axes], None]:
+    """Draw the shares "available", "target" and "realised" of components."""
+
     def draw(axes: Axes) -> None:
-        shares = {
-            "available": [100 * available for *_, available in domains],
-            "target": [100 * part["share"] for _, part, *_ in domains],
-            "realised": [100 * realised for _, _, realised, _ in domains],
-        }
         colors = {"available": "muted", "target": "dedup", "realised": "kept"}
-        for number, (name, values) in enumerate(shares.items()):
-            places = [place + 0.27 * (number - 1) for place in range(len(domains))]
-            axes.barh(places, values, 0.25, color=COLORS[colors[name]], label=name)
-        labels = [label(domain) for domain, *_ in domains]
-        most = max(max(values) for values in shares.values())
-        bars(axes, labels, most, "share of the tokens, %", room=0.05)
+        for number, (kind, values) in enumerate(shares.items()):
+            places = [place + 0.27 * (number - 1) for place in range(len(names))]
+            widths = [100 * value for value in values]
+            axes.barh(places, widths, 0.25, color=COLORS[colors[kind]], label=kind)
+        most = 100 * max(max(values) for values in shares.values())
+        bars(axes, [label(name) for name in names], most, "share of the tokens, %", room=0.05)
         axes.figure.legend(loc="outside upper left", ncols=3)
 
     return draw

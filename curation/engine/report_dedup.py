@@ -37,9 +37,9 @@ def dedup_section(lake: Lake, flow: Funnel, config: Config) -> Mapping[str, Any]
     return {
         "rows": rows,
         "scope": scope[config.dedup.scope],
-        "curve": picture("Removal rate by the number of dumps taken together", 7, _curve(rows)),
+        "curve": picture("Removal rate by the number of dumps taken together", 7, draw_curve(rows)),
         "deepseek": DEEPSEEK_REMOVED,
-        "matrix": _matrix(flow, dumps),
+        "matrix": matrix(flow, dumps),
         "findings": findings,
         "num_alarms": num_alarms,
         "hosts": duplication.hosts(lake),
@@ -54,7 +54,9 @@ def dedup_section(lake: Lake, flow: Funnel, config: Config) -> Mapping[str, Any]
     }
 
 
-def _curve(rows: Sequence[DumpRow]) -> Callable[[Axes], None]:
+def draw_curve(rows: Sequence[DumpRow]) -> Callable[[Axes], None]:
+    """Draw the removal rate of the dumps taken together, beside DeepSeek's."""
+
     def draw(axes: Axes) -> None:
         series = {
             "DeepSeek, table 1": (list(DEEPSEEK_REMOVED), list(DEEPSEEK_REMOVED.values())),
@@ -85,7 +87,7 @@ def _curve(rows: Sequence[DumpRow]) -> Callable[[Axes], None]:
     return draw
 
 
-def _matrix(flow: Funnel, dumps: Sequence[str]) -> list[tuple[str, list[tuple[int, float]], int]]:
+def matrix(flow: Funnel, dumps: Sequence[str]) -> list[tuple[str, list[tuple[int, float]], int]]:
     """Count duplicates by the dump they left and the dump of their twin, with shares."""
     rows = []
     for dump in dumps:
@@ -107,6 +109,13 @@ def _is_filtered(flow: Funnel, dump: str) -> bool:
 
 
 def _sizes_picture(classes: Sequence[SizeClass]) -> Any:
+    title = "Documents by the size of their cluster"
+    return picture(title, len(classes), draw_sizes(classes))
+
+
+def draw_sizes(classes: Sequence[SizeClass]) -> Callable[[Axes], None]:
+    """Draw how many documents are in clusters of each size."""
+
     def draw(axes: Axes) -> None:
         places = range(len(classes))
         retained = [row.num_clusters for row in classes]
@@ -127,7 +136,7 @@ def _sizes_picture(classes: Sequence[SizeClass]) -> Any:
         axes.set_ylabel("cluster size")
         axes.figure.legend(loc="outside upper left", ncols=2)
 
-    return picture("Documents by the size of their cluster", len(classes), draw)
+    return draw
 
 
 def size_name(row: SizeClass) -> str:

@@ -126,6 +126,19 @@ def settings_of(rules: Sequence[Rule]) -> dict[str, Any]:
     return {"order of rules": hashlib.sha256(names.encode()).hexdigest()[:12], **bounds}
 
 
+def rules_of(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Return the rules that `settings_of` described, by name; sources and the order are lost."""
+    found = []
+    for key, described in settings.items():
+        if key.startswith("rule "):
+            signal, bound, value, languages = described.split(" ")
+            among = None if languages == "all" else tuple(languages.split(","))
+            source = "a run record"
+            name = key.removeprefix("rule ")
+            found.append(Rule(name, signal, bound, float(value), among, source))
+    return tuple(sorted(found, key=lambda rule: rule.name))
+
+
 @lru_cache
 def _shipped(profile: str) -> tuple[Rule, ...]:
     file = resources.files("curation.quality").joinpath(f"profiles/{profile}.toml")

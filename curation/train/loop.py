@@ -47,11 +47,11 @@ from curation.tokens.shards import VALIDATION
 from curation.train import model as models
 from curation.train.checkpoints import STATE_NAME, Checkpoints
 from curation.train.data import Batch, Samples
-from curation.train.metrics import METRICS_NAME, Clock, Metrics, last_losses, peak_flops
+from curation.train.metrics import Clock, Metrics, last_losses, peak_flops
 from curation.train.presets import Preset, preset
 from curation.train.scaling import step_flops_per_token
 from curation.train.schedule import MultiStep
-from curation.train.settings import TrainConfig
+from curation.train.settings import METRICS_NAME, TrainConfig
 
 BETAS = (0.9, 0.95)  # DeepSeek LLM, section 2.3, and so the next two
 WEIGHT_DECAY = 0.1

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-METRICS_NAME = "metrics.jsonl"
+from curation.train.settings import METRICS_NAME
+
 TENSORBOARD = "tensorboard"
 PARTS = ("data", "forward", "backward", "optimizer")
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from curation.config import setting
 from curation.train.presets import PRESETS
 
+METRICS_NAME = "metrics.jsonl"  # in the folder of a run: a line a step
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
