@@ -97,7 +97,9 @@ def write_report(lake: Lake, path: Path, config: Config) -> None:
         funnel=_funnel(flow),
         dedup=dedup_section(lake, flow, config),
         reasons=_reasons(flow, counted, chosen),
-        kept_texts=report_samples.kept_texts(lake, filtered.counts["domains"] if filtered else {}),
+        kept_texts=report_samples.kept_texts(
+            lake, filtered.counts.get("domains", {}) if filtered else {}
+        ),
         rejected_texts=report_samples.rejected_texts(lake, counted, chosen),
         signals=quality_section(flow, config),
         languages=_shares(flow.total("ingest"), "languages"),
