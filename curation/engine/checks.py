@@ -9,8 +9,8 @@ watched before its commit, by the alarm of `losses`.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from curation.engine.ledger import Funnel, funnel, perplexity_histograms
 from curation.engine.lake import Lake
+from curation.engine.ledger import Funnel, funnel, perplexity_histograms
 from curation.errors import NotFound
 
 RULE_STAGES = ("ingest", "lines", "filter", "decontaminate")
@@ -25,7 +25,7 @@ class Bounds:
     min_kept: int = 1  # documents of a finished dump
     min_kept_share: float = 0.01  # of the documents that dedup leaves
     max_rule_share: float = 0.95  # of the documents that come to the stage of the rule
-    # Two samples of 100 of one distribution are 0.19 apart in one of 20 cases (Kolmogorov, Smirnov).
+    # Two samples of 100 of one distribution are 0.19 apart in one of 20 cases (Smirnov's table).
     max_drift: float = 0.4
 
 

@@ -270,8 +270,8 @@ def plan(
     """Return every unit of the chosen dumps, stages and slices, in the order in which they run.
 
     `lake` is None where none exists yet. Raises ConfigError for an unknown dump, stage or slice,
-    input errors for vanished or changed files. Cost: one stat of every local input file, one request for
-    every remote listing that is not frozen yet; for what is frozen no network is needed.
+    input errors for vanished or changed files. Cost: one stat of every local input file, one
+    request for every remote listing that is not frozen yet; what is frozen needs no network.
     """
     chosen = _stage_range(first, last)
     for dump in dumps:
@@ -396,8 +396,8 @@ class _Planner:
         for slice in chosen:
             if slice not in known:
                 raise ConfigError(
-                    f"dump {dump} has no slice {slice!r}; its slices are {known[0]} to {known[-1]}: "
-                    "see curation run CONFIG --plan"
+                    f"dump {dump} has no slice {slice!r}; its slices are {known[0]} to "
+                    f"{known[-1]}: see curation run CONFIG --plan"
                 )
         return [slice for slice in known if slice in chosen]
 

@@ -1,8 +1,8 @@
 """What the DAGs share: the jobs on Spark, the `curation` program, and alerts.
 
-A DAG holds no logic of the pipeline: what is to be done says `curation run --plan`, and what is
-committed is skipped by every job. So any task may be tried again, cleared or run twice. Where things
-are is said by Variables of Airflow, each with a default that serves one machine:
+A DAG holds no logic of the pipeline: `curation run --plan` says what is to be done, and every job
+skips what is committed. So any task may be tried again, cleared or run twice. Where things are is
+said by Variables of Airflow, each with a default that serves one machine:
 
     curation_config            the TOML file; jobs/conf/demo.toml
     curation_program           the `curation` program that plans, reports and checks; the one beside
@@ -88,6 +88,7 @@ class CurationJob(SparkSubmitOperator):
     def execute(self, context: Mapping[str, Any]) -> None:
         """Run the job; raises AirflowFailException, which no retry follows, on the alarm."""
         _skip_over_budget(context)
+        BaseHook.get_connection(SPARK)  # raises; without it the operator would take YARN
         begun_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
             super().execute(context)

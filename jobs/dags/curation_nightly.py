@@ -1,11 +1,11 @@
 """Every night: bring the lake up to date, report, and check what came in.
 
-`plan` finds dumps and files that are new, and whatever else is not committed: the configuration may
-have changed. Each stage then has a group: `work` picks its part of the plan, `run` does it on Spark.
-Stages that go by slices have one mapped task for `slices_per_task` slices; dedup and lines have one
-for all dumps, since each dump is compared with those before it, in order. A night without news skips
-everything. Nothing depends on the date of the run, so a backfill is as many runs of the same plan,
-of which the first does the work.
+`plan` finds dumps and files that are new, and whatever else is not committed: the configuration
+may have changed. Each stage then has a group: `work` picks its part of the plan, `run` does it on
+Spark. Stages that go by slices have one mapped task for `slices_per_task` slices; dedup and lines
+have one for all dumps, since each dump is compared with those before it, in order. A night without
+news skips everything. Nothing depends on the date of the run, so a backfill is as many runs of the
+same plan, of which the first does the work.
 
 A lake has one writer: one active run, a pool of one slot, and parallel work inside a job.
 """

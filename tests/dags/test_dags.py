@@ -151,7 +151,7 @@ class Airflow:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1800,
         )
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from curation.engine.checks import RULE_STAGES, Bounds, distance, judge
-from curation.engine.ledger import PERPLEXITY_BINS
 from curation.engine.lake import Lake, RunRecord
+from curation.engine.ledger import PERPLEXITY_BINS
 from curation.engine.stages import STAGES
 from curation.errors import NotFound
 
