@@ -29,11 +29,15 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19 \
 	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1
 
+# What schedules the pipeline: its requirements are many, and locked.
+AIRFLOW := .venv-airflow
+AIRFLOW_LOCK := jobs/dags/requirements.txt
+
 # Of tests; each that starts Spark has a JVM of its own.
 NUM_PROCESSES := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist test-dist audit clean
+.PHONY: help prerequisites kenlm-tools fasttext-tool run test test-all test-train train-demo check bench bench-setup bench-corpus environment dist test-dist airflow audit clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -86,6 +90,8 @@ dist: $(ARCHIVE) ## build the wheel and the archive for spark-submit --archives,
 test-dist: $(INSTALLED_DEV) dist ## run the archive on a Spark cluster on this machine, and kill a worker
 	$(BIN)/python -m pytest tests/engine/test_archive.py
 
+airflow: $(AIRFLOW)/.installed ## make .venv-airflow: Airflow and this package, for jobs/dags/
+
 audit: $(INSTALLED_DEV) ## look up known vulnerabilities of everything installed in .venv
 	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit
 
@@ -130,6 +136,13 @@ $(ARCHIVE): $(RELEASE)/.installed Makefile | $(INSTALLED_DEV)
 	$(BIN)/venv-pack --quiet --force --prefix $(RELEASE) --output $@ \
 		$(foreach pattern,$(SPARK_FILES),--exclude '$(pattern)')
 	@chmod 644 $@
+
+$(AIRFLOW)/.installed: setup.cfg pyproject.toml $(AIRFLOW_LOCK) | prerequisites
+	@echo "installing into $(AIRFLOW); the first time takes some minutes"
+	@$(AIRFLOW)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip install -qq --disable-pip-version-check \
+		--constraint $(AIRFLOW_LOCK) --editable '.[airflow]'
+	@touch $@
 
 $(BENCH)/.installed: Makefile | prerequisites
 	@echo "installing into $(BENCH)"

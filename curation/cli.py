@@ -17,12 +17,14 @@ from rich.progress import track
 from rich.table import Table
 
 from curation import __version__
+from curation.engine.checks import Bounds, judge
 from curation.engine.lake import Lake, write_atomically
-from curation.errors import CurationError, InputInvalid, TimeBudgetSpent
+from curation.errors import CurationError, InputInvalid, QualityAlarm, TimeBudgetSpent
 
 if TYPE_CHECKING:
     from curation.config import Config, RemoteConfig
     from curation.engine.capacity import Plan
+    from curation.engine.checks import Measured
     from curation.engine.progress import JsonLines, LiveView
     from curation.engine.query import Hit
     from curation.engine.stages import Unit
@@ -131,6 +133,9 @@ def run(
         str,
         typer.Option("--progress", help="live, or json: lines on stderr; else by the terminal."),
     ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --plan: the plan as one JSON object.")
+    ] = False,
 ) -> None:
     """Bring a lake up to date: ingest, fingerprint, dedup, lines, annotate, filter, decontaminate,
     encode, report.
@@ -142,12 +147,18 @@ def run(
 
     if progress not in ("", "live", "json"):
         raise InputInvalid(f"--progress {progress!r}: it is live or json")
+    if as_json and not plan:
+        raise InputInvalid("--json goes with --plan; of a run, --progress json says how it goes")
     loaded = _load(config, settings, lake)
     for name in releases or ():
         loaded.release_named(name)
     selection = engine.Selection(tuple(dump or ()), first, last)
     if plan:
-        console.print(_plan_table(engine.runnable(loaded, selection)))
+        units = engine.runnable(loaded, selection)
+        if as_json:
+            sys.stdout.write(json.dumps(_plan_values(loaded, units)) + "\n")
+        else:
+            console.print(_plan_table(units))
         return
     run_id = new_run_id()
     with _reporter(run_id, progress) as reporter:
@@ -266,6 +277,44 @@ def runs(
             sys.stdout.write(json.dumps(row) + "\n")
         return
     console.print(_slices_table(rows) if run_id else _runs_table(rows))
+
+
+@app.command()
+def check(
+    lake: LakePath,
+    dump: Annotated[
+        list[str] | None, typer.Option("--dump", help="Only this dump. Repeatable.")
+    ] = None,
+    min_documents: Annotated[
+        int, typer.Option(min=1, help="Of fewer documents no share and no distance is judged.")
+    ] = Bounds.min_documents,
+    min_kept: Annotated[
+        int, typer.Option(min=0, help="Documents that a finished dump must keep.")
+    ] = Bounds.min_kept,
+    min_kept_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of those that dedup leaves.")
+    ] = Bounds.min_kept_share,
+    max_rule_share: Annotated[
+        float, typer.Option(min=0, max=1, help="One rule may reject of what comes to its stage.")
+    ] = Bounds.max_rule_share,
+    max_drift: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Distance of a language's perplexity to the dump before."),
+    ] = Bounds.max_drift,
+) -> None:
+    """Hold what is committed of dumps to bounds; exits with 1 where one is not kept.
+
+    Example: curation check out/demo/lake --max-drift 0.3
+    """
+    bounds = Bounds(min_documents, min_kept, min_kept_share, max_rule_share, max_drift)
+    measured = judge(Lake(lake), dump or (), bounds)
+    console.print(_checks_table(measured))
+    found = [each.said for each in measured if each.is_alarm]
+    if found:
+        raise QualityAlarm(
+            "; ".join(found) + ". Look at the report, the rules and the input; what is committed "
+            "stays. If it is as it should be, give another bound"
+        )
 
 
 @app.command()
@@ -821,6 +870,22 @@ def _plan_table(units: "Sequence[Unit]") -> Table:
     return table
 
 
+def _plan_values(config: "Config", units: "Sequence[Unit]") -> dict[str, Any]:
+    return {
+        "lake": config.lake,
+        "units": [
+            {
+                "stage": unit.stage.name,
+                "dump": unit.dump,
+                "slice": unit.slice,
+                "key": unit.key,
+                "committed": unit.committed,
+            }
+            for unit in units
+        ],
+    }
+
+
 def _runs_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="runs", title_justify="left")
     for column in ("run", "begun", "end", "stages", "dumps", "slices"):
@@ -852,6 +917,18 @@ def _slices_table(rows: Sequence[dict[str, Any]]) -> Table:
             *(f"{row['seconds']:,.1f}", "" if cpu_seconds is None else f"{cpu_seconds:,.1f}"),
             *(f"{row[name]:,}" for name in ("rows_in", "rows_kept", "rows_rejected")),
         )
+    return table
+
+
+def _checks_table(measured: "Sequence[Measured]") -> Table:
+    table = Table(title="checks", title_justify="left")
+    for column in ("dump", "what", "value", "bound", "state"):
+        is_number = column in ("value", "bound")
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for each in measured:
+        state = "[bold red]alarm[/]" if each.is_alarm else "ok"
+        texts = (each.dump, each.what, f"{each.value:,.4g}", f"{each.bound:,.4g}")
+        table.add_row(*map(escape, texts), state)
     return table
 
 

@@ -26,6 +26,7 @@ CurationError
  +- IdentityOverflow        more dumps, files or records than a doc_id can name
  +- ConservationError       rows or bytes of a stage do not add up (a defect of ours: please report)
  +- DuplicationAlarm        dedup would take nearly all of a dump, a language or a host
+ +- QualityAlarm            what is committed of a dump is not what a bound asks for
  +- MixtureInfeasible       a release asks for more tokens of a domain than there are
  +- ShardCorrupt            a shard differs from its manifest
  +- TrainingError           something about a training run
@@ -143,6 +144,10 @@ class ConservationError(CurationError):
 
 class DuplicationAlarm(CurationError):
     """Dedup would remove more of a dump, a language or a host than is allowed; not committed."""
+
+
+class QualityAlarm(CurationError):
+    """A dump keeps too little, or one rule takes too much of it, or its texts have changed."""
 
 
 class MixtureInfeasible(CurationError):

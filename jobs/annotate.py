@@ -1,4 +1,4 @@
-"""The annotate stage: spark-submit jobs/annotate.py --config CONFIG [--dump DUMP].
+"""The annotate stage: spark-submit jobs/annotate.py --config C [--dump D] [--slice S].
 
 Declared in curation/engine/stages.py. `curation run CONFIG --from annotate --to annotate`
 does the same in local mode.

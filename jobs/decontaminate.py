@@ -1,4 +1,4 @@
-"""The decontaminate stage: spark-submit jobs/decontaminate.py --config CONFIG [--dump DUMP].
+"""The decontaminate stage: spark-submit jobs/decontaminate.py --config C [--dump D] [--slice S].
 
 Declared in curation/engine/stages.py. `curation run CONFIG --from decontaminate --to decontaminate`
 does the same in local mode.

@@ -1,4 +1,4 @@
-"""The encode stage: spark-submit jobs/encode.py --config CONFIG [--dump DUMP].
+"""The encode stage: spark-submit jobs/encode.py --config C [--dump D] [--slice S].
 
 Declared in curation/engine/stages.py. `curation run CONFIG --from encode --to encode`
 does the same in local mode.

@@ -1,4 +1,4 @@
-"""The filter stage: spark-submit jobs/filter.py --config CONFIG [--dump DUMP].
+"""The filter stage: spark-submit jobs/filter.py --config C [--dump D] [--slice S].
 
 Declared in curation/engine/stages.py. `curation run CONFIG --from filter --to filter`
 does the same in local mode.

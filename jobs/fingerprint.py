@@ -1,4 +1,4 @@
-"""The fingerprint stage: spark-submit jobs/fingerprint.py --config CONFIG [--dump DUMP].
+"""The fingerprint stage: spark-submit jobs/fingerprint.py --config C [--dump D] [--slice S].
 
 Declared in curation/engine/stages.py. `curation run CONFIG --from fingerprint --to fingerprint`
 does the same in local mode.

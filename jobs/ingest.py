@@ -1,4 +1,4 @@
-"""The ingest stage: spark-submit jobs/ingest.py --config CONFIG [--dump DUMP].
+"""The ingest stage: spark-submit jobs/ingest.py --config C [--dump D] [--slice S].
 
 Declared in curation/engine/stages.py. `curation run CONFIG --from ingest --to ingest`
 does the same in local mode.

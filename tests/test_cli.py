@@ -233,7 +233,9 @@ def test_scaling_prints_the_laws_with_units(call: Callable[..., tuple[int, str, 
         (["fetch-index", "X", "--to", "a.gz"], "--to a.gz: the name of a path listing ends in"),
         (["fetch-index", "X", "--to", "a.paths"], "the index would give every page of the dump"),
         (["run", "c.toml", "--progress", "xml"], "--progress 'xml': it is live or json"),
+        (["run", "c.toml", "--json"], "--json goes with --plan"),
         (["runs", "none"], "there is no lake at none"),
+        (["check", "none"], "there is no lake at none"),
         (
             ["capacity", "none", "--dumps", "1", "--cores", "1", "--price", "0"],
             "--price is 0.0; it must be above 0",
@@ -303,6 +305,30 @@ def test_a_plan_shows_what_is_committed(
     assert "8 committed, 6 to run" in out
     _, out, _ = call("run", config, "--plan", "--lake", config.parent / "fresh")
     assert "0 committed, 14 to run" in out
+    _, out, _ = call("run", config, "--plan", "--json")
+    values = json.loads(out)
+    assert values["lake"] == str(lake.path)
+    assert values["units"] == [
+        {
+            "stage": unit.stage.name,
+            "dump": unit.dump,
+            "slice": unit.slice,
+            "key": unit.key,
+            "committed": unit.name != "filter/A/0001",
+        }
+        for unit in units
+    ]
+
+
+def test_a_check_shows_values_and_fails_on_an_alarm(
+    call: Callable[..., tuple[int, str, str]], lake: Lake
+) -> None:
+    code, out, err = call("check", lake.path, "--min-kept", "0")
+    assert (code, err) == (0, "")
+    kept = sum(record.rows["kept"] for record in lake.records("encode"))
+    code, out, err = call("check", lake.path, "--dump", "A", "--min-kept", kept + 1)
+    assert code == 1 and "alarm" in out
+    assert f"dump A: documents kept is {kept}, below {kept + 1}. Look at the report" in err
 
 
 def test_where_all_is_committed_no_jvm_starts_and_no_lock_is_needed(

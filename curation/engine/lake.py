@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import (
+    CurationError,
     DumpOrderChanged,
     LakeCorrupt,
     LakeLocked,
@@ -259,8 +260,9 @@ class Lake:
     def history(self) -> list[dict[str, Any]]:
         """Return what is written of runs, oldest first: run_id, begun_at, host, process, end.
 
-        `ended_at`, `end` (done, stopped or failed) and `error` (its class) are missing while a run
-        goes on, and for ever when it was killed.
+        `ended_at`, `end` (done, stopped or failed), `error` (its class) and `reason` (what it said,
+        of an error that a user can act on) are missing while a run goes on, and for ever when it
+        was killed.
         """
         found = []
         for path in sorted((self.path / "_history").glob("*.json")):
@@ -387,6 +389,7 @@ class Lake:
         except BaseException as error:
             is_stop = isinstance(error, KeyboardInterrupt | TimeBudgetSpent)
             end = {"end": "stopped" if is_stop else "failed", "error": type(error).__name__}
+            end["reason"] = str(error) if isinstance(error, CurationError) else ""
             write_atomically(path, json.dumps({**entry, "ended_at": _now(), **end}))
             raise
         write_atomically(path, json.dumps({**entry, "ended_at": _now(), "end": "done"}))

@@ -48,6 +48,7 @@ class Selection:
     dumps: tuple[str, ...] = ()
     first: str = "ingest"
     last: str = "encode"
+    slices: tuple[str, ...] = ()
 
 
 def open_or_none(path: str) -> Lake | None:
@@ -101,7 +102,7 @@ def run(
 def runnable(config: Config, selection: Selection) -> list[Unit]:
     """Return the plan of a selection; raises NotCommitted where it needs what has not run."""
     lake = open_or_none(config.lake)
-    units = plan(config, lake, selection.dumps, selection.first, selection.last)
+    units = plan(config, lake, selection.dumps, selection.first, selection.last, selection.slices)
     planned = {unit.name for unit in units}
     for unit in units:
         for name, key in unit.inputs.items():

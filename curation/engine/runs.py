@@ -22,6 +22,7 @@ class Run:
     begun_at: str
     end: str  # done, failed, stopped, running, killed; "not ended" where its machine is another
     error: str
+    reason: str  # what the error said, where a user can act on it
     records: tuple[RunRecord, ...]  # in the order of their begin
 
     def summary(self) -> dict[str, Any]:
@@ -40,6 +41,7 @@ class Run:
             "begun_at": self.begun_at,
             "end": self.end,
             "error": self.error,
+            "reason": self.reason,
             "stages": stages,
             "dumps": sorted({record.dump for record in of_stages}),
             "releases": releases,
@@ -96,7 +98,8 @@ def group(records: Sequence[RunRecord], history: Sequence[Mapping[str, Any]]) ->
         entry = written.get(run_id, {"end": "done"})
         begun_at = entry.get("begun_at") or own[0].started_at
         end = entry.get("end") or _state(entry)
-        found.append(Run(run_id, begun_at, end, entry.get("error", ""), tuple(own)))
+        said = (entry.get("error", ""), entry.get("reason", ""))
+        found.append(Run(run_id, begun_at, end, *said, tuple(own)))
     return sorted(found, key=lambda run: (run.begun_at, run.run_id), reverse=True)
 
 

@@ -265,12 +265,13 @@ def plan(
     dumps: Sequence[str] = (),
     first: str = "ingest",
     last: str = "encode",
+    slices: Sequence[str] = (),
 ) -> list[Unit]:
-    """Return every unit of the chosen dumps and stages, in the order in which they run.
+    """Return every unit of the chosen dumps, stages and slices, in the order in which they run.
 
-    `lake` is None where none exists yet. Raises ConfigError for an unknown dump or stage, input
-    errors for vanished or changed files. Cost: one stat of every local input file, one request for
-    every remote listing that is not frozen yet; for what is frozen no network is needed.
+    `lake` is None where none exists yet. Raises ConfigError for an unknown dump, stage or slice,
+    input errors for vanished or changed files. Cost: one stat of every local input file, one
+    request for every remote listing that is not frozen yet; what is frozen needs no network.
     """
     chosen = _stage_range(first, last)
     for dump in dumps:
@@ -283,7 +284,7 @@ def plan(
         for dump in config.dumps
         if not dumps or dump.name in dumps
         for stage in chosen
-        for slice in planner.slices(stage, dump.name)
+        for slice in planner.chosen_slices(stage, dump.name, slices)
     ]
 
 
@@ -387,6 +388,18 @@ class _Planner:
             return [WHOLE_DUMP]
         last = self._files(dump)[-1].ordinal
         return [f"{n:04d}" for n in range(last // self.config.ingest.slice_files + 1)]
+
+    def chosen_slices(self, stage: Stage, dump: str, chosen: Sequence[str]) -> list[str]:
+        known = self.slices(stage, dump)
+        if stage.whole_dump or not chosen:
+            return known
+        for slice in chosen:
+            if slice not in known:
+                raise ConfigError(
+                    f"dump {dump} has no slice {slice!r}; its slices are {known[0]} to "
+                    f"{known[-1]}: see curation run CONFIG --plan"
+                )
+        return [slice for slice in known if slice in chosen]
 
     def unit(self, stage: Stage, dump: str, slice: str) -> Unit:
         place = (stage.name, dump, slice)

@@ -18,11 +18,14 @@ from curation.errors import CurationError
 
 
 def run_stage(stage: str, arguments: Sequence[str] | None = None) -> None:
-    """Run one stage on the dumps that --dump names, or on all."""
+    """Run one stage on the dumps and slices that --dump and --slice name, or on all."""
     parser = _parser(f"Run the {stage} stage: {STAGES[stage].help}.")
     parser.add_argument("--dump", action="append", default=[], help="only this dump; repeatable")
+    parser.set_defaults(slice=[])
+    if not STAGES[stage].whole_dump:
+        parser.add_argument("--slice", action="append", help="only this slice; repeatable")
     options = parser.parse_args(arguments)
-    selection = run.Selection(tuple(options.dump), stage, stage)
+    selection = run.Selection(tuple(options.dump), stage, stage, tuple(options.slice))
     _guarded(lambda: _run(options, selection))
 
 

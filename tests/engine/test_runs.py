@@ -30,12 +30,12 @@ def test_a_run_is_written_with_its_end(lake: Lake) -> None:
     for run_id, error in (("b", NotFound), ("c", TimeBudgetSpent), ("d", KeyboardInterrupt)):
         with pytest.raises(error), lake.recorded(run_id):
             raise error("why")
-    ends = {run.run_id: (run.end, run.error) for run in runs(lake)}
+    ends = {run.run_id: (run.end, run.error, run.reason) for run in runs(lake)}
     assert ends == {
-        "a": ("done", ""),
-        "b": ("failed", "NotFound"),
-        "c": ("stopped", "TimeBudgetSpent"),
-        "d": ("stopped", "KeyboardInterrupt"),
+        "a": ("done", "", ""),
+        "b": ("failed", "NotFound", "why"),
+        "c": ("stopped", "TimeBudgetSpent", "why"),
+        "d": ("stopped", "KeyboardInterrupt", ""),  # no error of a user's to act on
     }
 
 
@@ -79,6 +79,7 @@ def test_records_are_grouped_by_run_newest_first(lake: Lake) -> None:
         "begun_at": "2026-01-02T00:00:00Z",
         "end": "done",
         "error": "",
+        "reason": "",
         "stages": ["ingest", "fingerprint"],
         "dumps": ["B"],
         "releases": ["demo"],

@@ -12,6 +12,7 @@ import pytest
 
 from curation.engine.lake import Lake
 from curation.engine.stages import STAGES
+from curation.engine.submit import run_stage
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SPARK_SUBMIT = Path(sys.executable).with_name("spark-submit")
@@ -54,6 +55,32 @@ def test_a_job_describes_itself_without_a_jvm(job: str, monkeypatch, capsys) -> 
     assert ("--to" if has_target else "--config") in said
     if job in STAGES:
         assert f"Run the {job} stage" in said
+
+
+def test_stages_that_take_dumps_whole_know_no_slices(capsys) -> None:
+    for stage in STAGES.values():
+        with pytest.raises(SystemExit):
+            run_stage(stage.name, ["--help"])
+        assert ("--slice" in capsys.readouterr().out) == (not stage.whole_dump)
+
+
+@pytest.mark.spark
+def test_slices_of_a_stage_one_by_one(spark, configure) -> None:
+    """Each is a commit; what needs the others says so, and what is committed stays."""
+    config = configure("ingest.slice_files=1", dumps=1)
+    dump = config.dumps[0].name
+    settings = Path(config.lake).parents[1] / "lake.toml"
+    arguments = ["--config", str(settings), "--set", "ingest.slice_files=1", "--dump", dump]
+    run_stage("ingest", [*arguments, "--slice", "0001"])
+    first = {record.slice: record.attempt for record in Lake(config.lake).records()}
+    assert set(first) == {"0001"}
+    with pytest.raises(SystemExit, match=f"dedup/{dump}/all needs fingerprint/{dump}/0000, which"):
+        run_stage("dedup", arguments)
+    with pytest.raises(SystemExit, match=f"dump {dump} has no slice '7'; its slices are 0000 to"):
+        run_stage("ingest", [*arguments, "--slice", "7"])
+    run_stage("ingest", [*arguments, "--slice", "0000", "--slice", "0001"])
+    found = {record.slice: record.attempt for record in Lake(config.lake).records()}
+    assert set(found) == {"0000", "0001"} and found["0001"] == first["0001"]
 
 
 def test_every_stage_has_a_job() -> None:
