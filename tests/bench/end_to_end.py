@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
@@ -39,7 +40,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEER = ROOT / ".venv-bench" / "bin" / "python"
 TOKENIZER = ROOT / "jobs" / "conf" / "demo-tokenizer.json"
-NUM_FILES = 10  # of a dump
+NUM_FILES = 4  # of a dump
+PAGES_ONE_IN = 4  # of the URLs by hash, the same ones of every dump: all take half an hour
 PICTURE = ROOT / "notebooks" / "pictures" / "end_to_end.svg"
 # bench-mix is stored as texts; the manuals of one suite are pages of its packages.
 CORPORA = {"mix": ["DUMP-2023-bookworm"], "bulk": ["DUMP-*"]}
@@ -118,7 +120,7 @@ def warm_up() -> None:
 
 
 def deal(path: Path, folder: Path, dump: str) -> None:
-    """Write the responses of an archive to NUM_FILES archives, with the type that they are.
+    """Write pages of an archive to NUM_FILES archives, with the type that they are.
 
     Common Crawl's archives name it; datatrove believes it, and otherwise asks libmagic, which takes
     every fourth of these pages for something else than HTML.
@@ -126,10 +128,11 @@ def deal(path: Path, folder: Path, dump: str) -> None:
     parts = [(folder / f"{dump}-{number}.warc.gz").open("wb") for number in range(NUM_FILES)]
     writers = [WARCWriter(part, gzip=True) for part in parts]
     with path.open("rb") as file:
-        responses = (record for record in ArchiveIterator(file) if record.rec_type == "response")
-        for number, record in enumerate(responses):
-            record.rec_headers.add_header("WARC-Identified-Payload-Type", "text/html")
-            writers[number % NUM_FILES].write_record(record)
+        for record in ArchiveIterator(file):
+            number = zlib.crc32((record.rec_headers.get_header("WARC-Target-URI") or "").encode())
+            if record.rec_type == "response" and number % PAGES_ONE_IN == 0:
+                record.rec_headers.add_header("WARC-Identified-Payload-Type", "text/html")
+                writers[number // PAGES_ONE_IN % NUM_FILES].write_record(record)
     for part in parts:
         part.close()
 
