@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import corpus
 import dedup
+import end_to_end
 import planning
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -516,6 +517,8 @@ EXPERIMENTS = {
         releases.shares_realised,
         releases.structure_bytes,
         planning.capacity_error,
+        end_to_end.e2e_vs_datatrove,
+        end_to_end.e2e_fast_vs_datatrove,
     )
 }
 NAMES = [*MEASUREMENTS, *EXPERIMENTS]
@@ -535,6 +538,8 @@ def main() -> None:
         for name in options.names or NAMES:
             results[name] = measure(name)
             path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        if results.keys() >= set(end_to_end.NAMES):
+            end_to_end.draw(results)
     print(table(results), end="")
 
 
