@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from curation import __version__
+from curation import __version__, models
 from curation.engine.checks import Bounds, judge
 from curation.engine.lake import Lake, write_atomically
 from curation.errors import CurationError, InputInvalid, QualityAlarm, TimeBudgetSpent
@@ -82,6 +82,8 @@ def main() -> None:
 
     A spent time budget exits with 75: EX_TEMPFAIL of sysexits.h, run again.
     """
+    # Before the report imports matplotlib, which else makes a folder in the user's home.
+    os.environ.setdefault("MPLCONFIGDIR", str(models.cache_dir("matplotlib")))
     try:
         app()
     except CurationError as error:

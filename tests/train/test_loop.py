@@ -89,7 +89,7 @@ def test_the_losses_are_those_of_the_recipe_written_a_second_time(configure, rel
         weights, sorted(release.glob("train-*.parquet")), num_layers=shape.num_layers,
         num_heads=shape.num_heads, batch_size=8, num_steps=10, warmup_steps=2, peak=5e-3,
     )  # fmt: skip
-    assert losses(config) == pytest.approx(expected, rel=2e-5)
+    assert losses(config) == pytest.approx(expected, rel=5e-5)
     assert expected[-1] < expected[0] - 1
 
 
