@@ -28,6 +28,7 @@ README = ROOT / "README.md"
 CURATION = [sys.executable, "-c", "from curation.cli import main; main()"]
 
 
+@pytest.mark.slow  # stages twice, and a release
 def test_a_python_worker_killed_for_memory_costs_one_slice(configure, undisturbed) -> None:
     """SIGKILL, as the kernel sends it: one message, and a rerun does that slice again."""
     config = configure(dumps=1)
@@ -91,6 +92,7 @@ def test_a_clock_that_goes_backwards_decides_nothing(
     assert [each.attempt for each in again.records()] == [each.attempt for each in lake.records()]
 
 
+@pytest.mark.slow  # stages twice, and a release
 def test_a_corrupt_table_file_is_named_and_made_anew(configure, undisturbed) -> None:
     """Bytes of a committed file that changed: the file is named, and what to delete."""
     config = configure(dumps=1)
