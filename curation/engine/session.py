@@ -53,7 +53,8 @@ TasksDone = Callable[[int, int], None]  # done, in all
 def start(app_name: str = "curation") -> SparkSession:
     """Return the session: the submitted one, or a local one sized to this machine.
 
-    Raises PrerequisiteMissing when there is no Java that can run Spark.
+    Raises PrerequisiteMissing when there is no Java that can run Spark, StageStopped when the JVM
+    dies meanwhile.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -78,6 +79,8 @@ def start(app_name: str = "curation") -> SparkSession:
                 f"`curation doctor` tells more, and so does {log_path()}"
             ) from None
         raise
+    except Py4JError as error:
+        raise _stopped("the start of Spark", error) from None
     if threading.current_thread() is threading.main_thread():
         # Spark's handler of Ctrl-C calls the JVM in the middle of a call, and traces are printed.
         signal.signal(signal.SIGINT, interrupt)

@@ -5,8 +5,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from py4j.protocol import Py4JNetworkError
+from pyspark.sql import SparkSession
 
 from curation.engine import session
+from curation.errors import StageStopped
 
 pytestmark = pytest.mark.spark
 
@@ -27,3 +30,14 @@ def test_a_path_names_its_file_system(monkeypatch, tmp_path: Path) -> None:
     """Where HDFS is the default of Spark, a path without a scheme would be looked for there."""
     monkeypatch.chdir(tmp_path)
     assert session.on_disk("lake") == session.on_disk(tmp_path / "lake") == f"file:{tmp_path}/lake"
+
+
+def test_a_jvm_that_dies_while_it_starts_is_one_message(monkeypatch) -> None:
+    """Found by tests/bench/soak.py: a kill of the JVM just after its launch."""
+
+    def dies(_: object) -> None:
+        raise Py4JNetworkError("Error while sending or receiving")
+
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", dies)
+    with pytest.raises(StageStopped, match="the start of Spark stopped: Error while sending"):
+        session.start()
