@@ -41,6 +41,8 @@ from curation.engine.lake import Lake
 from curation.engine.release import (
     Cuts,
     budgets_and_cuts,
+    committed_tokens,
+    keys_of_encoded,
     marked_documents,
     near_documents,
     published,
@@ -48,11 +50,11 @@ from curation.engine.release import (
     write_shards,
 )
 from curation.engine.run import parts_of
-from curation.engine.stages import digest, plan
+from curation.engine.stages import digest
 from curation.engine.tasks import read_between, scan
-from curation.errors import ConfigError, LakeCorrupt, MixtureInfeasible, NotCommitted
+from curation.errors import ConfigError, LakeCorrupt, MixtureInfeasible
 from curation.remix import mixture, split
-from curation.schemas import DOCUMENTS, TOKENS, spark_ddl
+from curation.schemas import DOCUMENTS, spark_ddl
 from curation.tokens import shards
 from curation.tokens import tokenizer as tokenizers
 from curation.tokens.packing import document_hash
@@ -113,35 +115,23 @@ def make_arms(
     multiple of its row length, and for an arm that has fewer; NotCommitted when the lake is not
     encoded; LakeCorrupt when the folder holds the arms of another lake or of other settings.
     """
-    release = config.release_named(release_name)
-    if release.validation_share == 0:
+    holder = config.release_named(release_name)
+    if holder.validation_share == 0:
         raise ConfigError(
             f"release {release_name} holds out no hosts, but an ablation is judged on some; set "
             f"validation_share in [release.{release_name}], for example to 0.1"
         )
-    if num_tokens < 1 or num_tokens % release.sequence_length:
+    if num_tokens < 1 or num_tokens % holder.sequence_length:
         raise ConfigError(
-            f"num_tokens = {num_tokens} is no multiple of the {release.sequence_length} tokens of "
-            f"a row; take {max(1, num_tokens // release.sequence_length) * release.sequence_length}"
+            f"num_tokens = {num_tokens} is no multiple of the {holder.sequence_length} tokens of "
+            f"a row; take {max(1, num_tokens // holder.sequence_length) * holder.sequence_length}"
         )
     lake = Lake(config.lake)
-    units = plan(config, lake, first="encode", last="encode")
-    missing = [unit.name for unit in units if not unit.committed]
-    if missing:
-        raise NotCommitted(
-            f"an ablation needs {missing[0]}, which has not run under this configuration; "
-            "run first: curation run CONFIG"
-        )
+    lake_keys = keys_of_encoded(config, lake, "an ablation")
     arms = Arms(to / "arms", tuple(seeds))
     arms.folder.mkdir(parents=True, exist_ok=True)
-    release = replace(
-        release, num_tokens=num_tokens, num_shards=1, shortage="error", validation_share=0.0
-    )
-    holder = config.release_named(release_name)
     with lake.lock():
-        keys = {unit.name: unit.key for unit in units}
-        maker = _Maker(config, lake, release, holder, arms, keys)
-        maker.make()
+        _Maker(config, lake, holder, num_tokens, arms, lake_keys).make()
     return arms
 
 
@@ -167,15 +157,17 @@ class _Maker:
         self,
         config: Config,
         lake: Lake,
-        release: ReleaseConfig,
         holder: ReleaseConfig,
+        num_tokens: int,
         arms: Arms,
         lake_keys: Mapping[str, str],
     ) -> None:
         self.config, self.lake, self.arms = config, lake, arms
-        self.release = release  # how an arm is written
         self.holder = holder  # which hosts it holds out, in which mixture
-        settings = json.loads(json.dumps([vars(release), vars(holder)], default=dict))
+        self.release = replace(  # how an arm is written
+            holder, num_tokens=num_tokens, num_shards=1, shortage="error", validation_share=0.0
+        )
+        settings = json.loads(json.dumps([vars(self.release), vars(holder)], default=dict))
         self.lake_keys = {**lake_keys, "ablation": digest(settings)}
         self.tokenizer = tokenizers.load(models.resolve(config.encode.tokenizer))
 
@@ -194,11 +186,7 @@ class _Maker:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _make_from(self, session: SparkSession, scratch: Path) -> None:
-        tokens = spark.table(session, self.lake, "encode", TOKENS)
-        if tokens is None:
-            raise NotCommitted(
-                "the lake holds no tokens: every document was rejected; see curation show"
-            )
+        tokens = committed_tokens(session, self.lake)
         with spark.described(session, "ablation: encode", _silent):
             parts = _ingested_parts(self.lake)
             encode = partial(

@@ -104,14 +104,7 @@ def make_release(
     release = config.release_named(name)
     reporter = reporter or Silence()
     lake = Lake(config.lake)
-    units = plan(config, lake, first="encode", last="encode")
-    for unit in units:
-        if not unit.committed:
-            raise NotCommitted(
-                f"release {name} needs {unit.name}, which has not run under this configuration; "
-                "run first: curation run CONFIG"
-            )
-    lake_keys = {unit.name: unit.key for unit in units}
+    lake_keys = keys_of_encoded(config, lake, f"release {name}")
     folder = Path(config.shards) / name
     if folder.exists():
         return _existing(folder, name, release, lake_keys)
@@ -127,6 +120,31 @@ def make_release(
             manifest, record = _make(session, config, lake, unit, folder, meter, run_id)
         reporter.committed(unit, record)
     return manifest
+
+
+def keys_of_encoded(config: Config, lake: Lake, what: str) -> dict[str, str]:
+    """Return the keys of all slices as `encode` committed them; `what` needs them, for the error.
+
+    Raises NotCommitted where one has not run under the configuration.
+    """
+    units = plan(config, lake, first="encode", last="encode")
+    for unit in units:
+        if not unit.committed:
+            raise NotCommitted(
+                f"{what} needs {unit.name}, which has not run under this configuration; "
+                "run first: curation run CONFIG"
+            )
+    return {unit.name: unit.key for unit in units}
+
+
+def committed_tokens(session: SparkSession, lake: Lake) -> DataFrame:
+    """Return the table of tokens; raises NotCommitted where it holds none."""
+    tokens = spark.table(session, lake, "encode", TOKENS)
+    if tokens is None:
+        raise NotCommitted(
+            "the lake holds no tokens: every document was rejected; see curation show"
+        )
+    return tokens
 
 
 def _existing(
@@ -164,11 +182,7 @@ def _make(
     release = config.release[unit.dump]
     started = time.time()
     attempt = uuid.uuid4().hex[:12]
-    tokens = spark.table(session, lake, "encode", TOKENS)
-    if tokens is None:
-        raise NotCommitted(
-            "the lake holds no tokens: every document was rejected; see curation show"
-        )
+    tokens = committed_tokens(session, lake)
     marked = marked_documents(tokens, spark.num_duplicates(session, lake), release).persist()
     context = Context(str(lake.path), "release", unit.dump, WHOLE_DUMP, attempt, config, {})
     try:

@@ -228,7 +228,27 @@ class _Hiccup(Exception):
         self.retry_after = retry_after
 
 
-class RemoteFile(RawIOBase):
+class _Positioned(RawIOBase):
+    """A file that is read at a position, by `read`."""
+
+    _position: int
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.read(len(buffer)) or b""
+        buffer[: len(part)] = part
+        return len(part)
+
+
+class RemoteFile(_Positioned):
     """A file at a URL, read over as few requests as possible; one thread at a time.
 
     `facts` is what the server says of the file; its size may become known only at the end. Memory:
@@ -255,15 +275,6 @@ class RemoteFile(RawIOBase):
         self._ranges = True  # whether to ask for ranges
         self._failures = 0  # since the last progress
         self._received = 0  # since the last failure
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
 
     def begin(self) -> None:
         """Make the first request. Raises RemoteFailure."""
@@ -295,11 +306,6 @@ class RemoteFile(RawIOBase):
             self._position += len(part)
             missing -= len(part)
         return b"".join(parts)
-
-    def readinto(self, buffer: Any) -> int:
-        part = self.read(len(buffer))
-        buffer[: len(part)] = part
-        return len(part)
 
     def close(self) -> None:
         if not self.closed:
@@ -601,7 +607,7 @@ class PartFile(RemoteFile):
         return super().read(max(self.stop - self._position, 0))
 
 
-class RangedFile(RawIOBase):
+class RangedFile(_Positioned):
     """Ranges of a remote file end to end: position 0 is the first byte of the first one."""
 
     def __init__(self, file: RemoteFile, spans: Sequence[Span]) -> None:
@@ -611,15 +617,6 @@ class RangedFile(RawIOBase):
         lengths = (span.stop - span.start for span in spans)
         self._starts = list(accumulate(lengths, initial=0))  # of each span, and the end of the last
         self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
 
     def begin(self) -> None:
         """Make the first request. Raises RemoteFailure."""
@@ -654,11 +651,6 @@ class RangedFile(RawIOBase):
             self._position += len(part)
             missing -= len(part)
         return b"".join(parts)
-
-    def readinto(self, buffer: Any) -> int:
-        part = self.read(len(buffer))
-        buffer[: len(part)] = part
-        return len(part)
 
     def close(self) -> None:
         self._file.close()
