@@ -217,7 +217,7 @@ def project(found: Measured, question: Question) -> Plan:
         stages.append(
             StagePlan(
                 stage,
-                QUANTITIES.get(stage, TEXT),
+                scales_with(stage),
                 rate * quantity * dumps + index,
                 index,
                 dumps * sum(each.bytes_in for each in work),
@@ -252,6 +252,11 @@ def rates(work: Sequence[Work]) -> tuple[float, float]:
     return (float(seconds.sum()) / total if total else 0.0), 0.0
 
 
+def scales_with(stage: str) -> str:
+    """Return the natural quantity of a stage."""
+    return QUANTITIES.get(stage, TEXT)
+
+
 def label(times: float) -> str:
     """Say whether a multiple of what was measured is within it."""
     return "measured" if times <= 1 else f"extrapolated {times:,.1f} x"
@@ -275,7 +280,7 @@ def work_of(stage: str, records: Sequence[RunRecord], earlier: float) -> Work:
         return sum(record.resources[name] for record in records)
 
     return Work(
-        quantities[QUANTITIES.get(stage, TEXT)],
+        quantities[scales_with(stage)],
         earlier,
         total("cpu_seconds"),
         archives if stage == "ingest" else text,

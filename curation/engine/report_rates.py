@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.config import Config
-from curation.engine.capacity import QUANTITIES, TEXT, work_of
+from curation.engine.capacity import Work, scales_with, work_of
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.ledger import Funnel
 from curation.engine.stages import STAGES
@@ -18,19 +18,18 @@ class StageRate:
     """What a stage took for all slices that say so."""
 
     stage: str
-    scales_with: str
-    quantity: float
-    cpu_seconds: float
-    held_seconds: float  # cores of the run times wall clock
-    bytes_out: float
-    shuffle_bytes: float
-    peak_worker_bytes: float
+    work: Work
     share: float  # of the CPU seconds of all stages
+
+    @property
+    def scales_with(self) -> str:
+        """What the work grows with."""
+        return scales_with(self.stage)
 
     @property
     def rate(self) -> float | None:
         """The quantity by CPU second."""
-        return self.quantity / self.cpu_seconds if self.cpu_seconds else None
+        return self.work.quantity / self.work.cpu_seconds if self.work.cpu_seconds else None
 
 
 def rates_section(lake: Lake, flow: Funnel, config: Config) -> Mapping[str, Any] | None:
@@ -58,17 +57,7 @@ def rates_section(lake: Lake, flow: Funnel, config: Config) -> Mapping[str, Any]
         parts["per billion tokens"] = BILLION / tokens
     return {
         "rows": [
-            StageRate(
-                stage,
-                QUANTITIES.get(stage, TEXT),
-                each.quantity,
-                each.cpu_seconds,
-                each.core_seconds_held,
-                each.bytes_out,
-                each.shuffle_bytes,
-                each.peak_worker_bytes,
-                each.cpu_seconds / used if used else 0.0,
-            )
+            StageRate(stage, each, each.cpu_seconds / used if used else 0.0)
             for stage, each in work.items()
         ],
         "busy_share": used / held if held else None,
