@@ -144,7 +144,20 @@ def _run_unit(config: Config, lake: Lake, unit: Unit, reporter: Reporter, run_id
     """Do one unit and return the record that will commit it."""
     from curation.engine import session as spark
 
-    session = spark.start()
+    with spark.told(unit.name):  # between the jobs, too, the JVM may end
+        return _record_of(spark.start(), config, lake, unit, reporter, run_id)
+
+
+def _record_of(
+    session: "SparkSession",
+    config: Config,
+    lake: Lake,
+    unit: Unit,
+    reporter: Reporter,
+    run_id: str,
+) -> RunRecord:
+    from curation.engine import session as spark
+
     started = time.time()
     meter = spark.SparkMeter(session)
     watch = Watch(reporter, unit, meter.counts)

@@ -46,6 +46,7 @@ SEMANTIC = {
 }
 POLL_SECONDS = 0.2
 WORKER_DIED = "Python worker exited unexpectedly"  # Spark's words
+JVM_ENDED = (Py4JError, ConnectionError)  # what a call to a JVM that is gone raises
 
 TasksDone = Callable[[int, int], None]  # done, in all
 
@@ -79,12 +80,14 @@ def start(app_name: str = "curation") -> SparkSession:
                 f"`curation doctor` tells more, and so does {log_path()}"
             ) from None
         raise
-    except Py4JError as error:
+    except JVM_ENDED as error:
         raise _stopped("the start of Spark", error) from None
     if threading.current_thread() is threading.main_thread():
         # Spark's handler of Ctrl-C calls the JVM in the middle of a call, and traces are printed.
         signal.signal(signal.SIGINT, interrupt)
     session.sparkContext.setLogLevel("ERROR")
+    # It would print a trace when the JVM ends in the middle of an update.
+    session.sparkContext._accumulatorServer.handle_error = lambda *_: None  # type: ignore[method-assign]
     session.dataSource.register(WarcDataSource)
     return session
 
@@ -118,22 +121,31 @@ def described(session: SparkSession, description: str, progress: TasksDone) -> I
     poller = threading.Thread(target=_poll, args=(session, group, progress, done), daemon=True)
     poller.start()
     try:
-        yield group
-        done.set()
-        poller.join()
-        # The last tasks may still be on their way to those who count them.
-        context._jsc.sc().listenerBus().waitUntilEmpty()
-        progress(*_tasks_done(session, group))
+        with told(description):
+            yield group
+            done.set()
+            poller.join()
+            # The last tasks may still be on their way to those who count them.
+            context._jsc.sc().listenerBus().waitUntilEmpty()
+            progress(*_tasks_done(session, group))
     except KeyboardInterrupt:
         context.cancelJobGroup(group)
         raise
-    except (PySparkException, Py4JError) as error:
-        raise _of_user(error) or _stopped(description, error) from None
     finally:
         done.set()
         poller.join()
-        for key in ("spark.jobGroup.id", "spark.job.description"):
-            context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
+        with contextlib.suppress(*JVM_ENDED):
+            for key in ("spark.jobGroup.id", "spark.job.description"):
+                context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
+
+
+@contextmanager
+def told(description: str) -> Iterator[None]:
+    """Raise StageStopped, or the error of ours that a worker raised, for whatever Spark raises."""
+    try:
+        yield
+    except (PySparkException, *JVM_ENDED) as error:
+        raise _of_user(error) or _stopped(description, error) from None
 
 
 def parquet(session: SparkSession, schema: pa.Schema, paths: Sequence[str]) -> DataFrame:
@@ -250,8 +262,9 @@ def _stopped(description: str, error: Exception) -> StageStopped:
 
 
 def _poll(session: SparkSession, group: str, progress: TasksDone, done: threading.Event) -> None:
-    while not done.wait(POLL_SECONDS):
-        progress(*_tasks_done(session, group))
+    with contextlib.suppress(*JVM_ENDED):  # the thread that waits for the job says so
+        while not done.wait(POLL_SECONDS):
+            progress(*_tasks_done(session, group))
 
 
 def _tasks_done(session: SparkSession, group: str) -> tuple[int, int]:

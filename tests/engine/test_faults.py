@@ -112,6 +112,32 @@ def test_a_corrupt_table_file_is_named_and_made_anew(configure, undisturbed) -> 
     assert digests(config) == undisturbed(1).digests
 
 
+def test_a_jvm_that_is_killed_in_a_stage_is_one_message() -> None:
+    """Found by tests/bench/soak.py: the threads beside the one that waits printed traces."""
+    script = """if True:
+        import os, signal, sys
+        from curation.engine import session as spark
+        from curation.errors import StageStopped
+        session = spark.start()
+        jvm = session.sparkContext._gateway.proc.pid
+        counts = spark.SparkMeter(session)
+        try:
+            with spark.described(session, "a stage", lambda *_: None):
+                for _ in range(2):
+                    session.range(10**6).rdd.foreach(lambda _: counts.add({"rows": 1}))
+                    os.kill(jvm, signal.SIGKILL)
+        except StageStopped as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.startswith("a stage stopped: "), done.stdout + done.stderr
+    assert "nothing of it was committed" in done.stdout
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
 @pytest.mark.slow  # two JVMs
 def test_a_full_disk_is_said_and_a_rerun_with_room_goes_on(
     configure, undisturbed, tmp_path: Path
