@@ -560,6 +560,17 @@ def train_tokenizer(
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}  # to argparse
 
 
+@app.command("train-extractor", add_help_option=False, context_settings=_PASSED_ON)
+def train_extractor(context: typer.Context) -> None:
+    """Train the extractor `blocks` on pages with their main text; --help lists the options.
+
+    Example: curation train-extractor --gold data/extraction-wcxb-dev --to main-text.json
+    """
+    from curation.engine import train_models
+
+    train_models.show(train_models.train_extractor(context.args))
+
+
 @app.command("train-quality", add_help_option=False, context_settings=_PASSED_ON)
 def train_quality(context: typer.Context) -> None:
     """Train a fastText classifier on two sets of texts; --help lists the options.

@@ -95,6 +95,13 @@ def train_quality(arguments: Sequence[str] | None = None) -> None:
     _guarded(lambda: train_models.show(train_models.train_quality(arguments)))
 
 
+def train_extractor(arguments: Sequence[str] | None = None) -> None:
+    """Train the extractor; needs no Spark."""
+    from curation.engine import train_models
+
+    _guarded(lambda: train_models.show(train_models.train_extractor(arguments)))
+
+
 def train_perplexity(arguments: Sequence[str] | None = None) -> None:
     """Train a language model; needs no Spark."""
     from curation.engine import train_models

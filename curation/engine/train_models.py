@@ -1,6 +1,7 @@
-"""Train the models that `annotate` scores with; the command line of jobs/train_*.py and `curation`.
+"""Train the models that `annotate` scores with, and the extractor.
 
-All print the card that they write, as JSON on one line.
+The command line of jobs/train_*.py and `curation train-*`. All print the card that they write, as
+JSON on one line.
 """
 
 import argparse
@@ -13,11 +14,13 @@ from typing import Any
 from curation.engine.training_texts import read_texts
 from curation.errors import ConfigError
 from curation.quality import classifier, perplexity
+from curation.quality.tools import check_card_name
 from curation.remix import domain_classifier
 
 QUALITY_HELP = "Train a fastText classifier that tells wanted texts from others."
 PERPLEXITY_HELP = "Train a KenLM language model."
 DOMAINS_HELP = "Train a fastText classifier that names the domain of a text."
+EXTRACTOR_HELP = "Train the extractor `blocks` on pages with their main text."
 SOURCE_HELP = "a file, glob, or lake:FOLDER?QUERY; repeatable (curation.engine.training_texts)"
 
 
@@ -167,6 +170,59 @@ def train_perplexity(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         language=options.language,
         training=perplexity.Training(**{**values, "prune": tuple(values["prune"])}),
         sources=options.texts,
+    )
+
+
+def extractor_parser() -> argparse.ArgumentParser:
+    """Return the options of training the extractor `blocks`."""
+    parser = argparse.ArgumentParser(
+        prog="train-extractor",
+        description=EXTRACTOR_HELP,
+        epilog="Example: curation train-extractor --gold data/extraction-wcxb-dev "
+        "--teacher crawl.warc.gz --to main-text.json",
+    )
+    parser.add_argument(
+        "--gold",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="pages with their main text: ground-truth.jsonl.gz and html/; repeatable",
+    )
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="ARCHIVE",
+        help="a WARC file whose pages get trafilatura's text; repeatable",
+    )
+    parser.add_argument(
+        "--teacher-weight",
+        type=float,
+        default=0.3,
+        help="weight of such a page beside one with a gold text; default 0.3",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of CatBoost; default 0")
+    parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
+    return parser
+
+
+def train_extractor(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Cross-validate and train the extractor; see `extractor_training.make`."""
+    from curation.ingest import extractor_training
+
+    options = extractor_parser().parse_args(arguments)
+    check_card_name(options.to)
+    pages = [page for folder in options.gold for page in extractor_training.read_gold(folder)]
+    for archive in options.teacher:
+        pages += extractor_training.read_taught(archive, options.teacher_weight)
+    return extractor_training.make(
+        pages,
+        options.to,
+        seed=options.seed,
+        sources=[path.name for path in (*options.gold, *options.teacher)],
+        tell=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  # it takes long
     )
 
 

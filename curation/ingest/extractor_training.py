@@ -1,0 +1,415 @@
+"""Gold texts of pages -> the model of `main_text`, and how good it is on sites it has not seen.
+
+A block's label is how much of it stands in the gold text: both are aligned word by word, in order,
+so that runs of words count more than single ones. The first forest is trained on the features of a
+page. The second also sees what a first forest says that has not seen the page's site, as it will
+for any page that it is used on.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import njit
+
+from curation import models
+from curation.errors import InputInvalid, InputMissing, PrerequisiteMissing
+from curation.ingest import charset, formulas, urls, warc
+from curation.ingest.block_features import Float32Array, Shape, describe, describe_again
+from curation.ingest.blocks import Blocks, parse
+from curation.ingest.extract import CONTROLS, extract
+from curation.ingest.main_text import (
+    LOGIT,
+    STEP_BITS,
+    TABLE_SIZE,
+    Forest,
+    Model,
+    arrays_of,
+    choose,
+    likelihood,
+    probabilities,
+    read,
+    written,
+)
+from curation.ingest.text import words
+
+TAUGHT = "taught"  # the set of pages that trafilatura taught
+GOLD = "ground-truth.jsonl.gz"
+GOLD_COLUMNS = ("text", "main_content", "articleBody", "content")
+NUM_FOLDS = 5
+MAX_WORDS = 36_000  # that are aligned; a longer page's end is labelled as not main text
+NUM_TREES, DEPTH, LEARNING_RATE = 400, 6, 0.07
+# Main text or not is clear above and below; in between a block counts less.
+CLEAR = 0.5
+BOOTSTRAP = 2_000
+
+
+class Page(NamedTuple):
+    """A page with the text that it should give; the set and site it is of."""
+
+    set: str
+    site: str
+    html: bytes
+    gold: str
+    weight: float = 1.0
+
+
+class Example(NamedTuple):
+    """A page as the forests see it: features, shape, share of gold words of each block."""
+
+    page: Page
+    blocks: Blocks
+    features: Float32Array
+    shape: Shape
+    labels: Float32Array
+
+
+def read_gold(folder: Path) -> list[Page]:
+    """Return the pages of a gold set, in its order.
+
+    The folder holds ground-truth.jsonl.gz, a JSON object a line with id, the gold text in one of
+    GOLD_COLUMNS and the url where known, and html/**/ID.html.gz. Raises InputMissing and
+    InputInvalid.
+    """
+    path = folder / GOLD
+    if not path.is_file():
+        raise InputMissing(f"{path} is missing; name a folder with {GOLD} and html/")
+    files = {file.name.removesuffix(".html.gz"): file for file in folder.glob("html/**/*.html.gz")}
+    pages = []
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                column = next(name for name in GOLD_COLUMNS if name in row)
+                html = gzip.decompress(files[str(row["id"])].read_bytes())
+            except (ValueError, KeyError, StopIteration) as error:
+                raise InputInvalid(
+                    f"{path}, line {number}: needs JSON with id, one of "
+                    f"{', '.join(GOLD_COLUMNS)}, and html/**/ID.html.gz ({error!r})"
+                ) from None
+            site = _site(row.get("url") or f"https://{row['id']}.invalid/")
+            pages.append(Page(folder.name, site, html, row[column] or ""))
+    return pages
+
+
+def read_taught(archive: Path, weight: float) -> list[Page]:
+    """Return the pages of a WARC file with trafilatura's text as gold, but those without text."""
+    pages = []
+    for batch in warc.read_records(archive):
+        columns = [batch[name] for name in ("payload", "charset", "content_type")]
+        texts = extract(*columns, engine="trafilatura").field("text").to_pylist()
+        pages += [
+            Page(TAUGHT, _site(url), html, text, weight)
+            for url, html, text in zip(
+                batch["url"].to_pylist(), batch["payload"].to_pylist(), texts, strict=True
+            )
+            if url and text
+        ]
+    return pages
+
+
+def make(
+    pages: Sequence[Page],
+    to: Path,
+    *,
+    seed: int = 0,
+    sources: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Cross-validate and train; write the model and its card, `to`, and return the card.
+
+    The card has, for each gold set, the mean F1 on pages of sites that the model had not seen, with
+    its bootstrap interval; and quantiles of the F1 that it expected of them.
+    """
+    examples = [each for each in map(example, pages) if each]
+    tell(f"{len(pages)} pages, {len(examples)} of them with text")
+    found = cross_validate(examples, seed, tell)
+    scores: dict[str, list[float]] = {page.set: [] for page in pages if page.set != TAUGHT}
+    for page in pages:  # a page without a block has no text
+        if page.set in scores and words(page.gold):
+            scores[page.set].append(0.0)
+    expected = []
+    at = dict.fromkeys(scores, 0)
+    for each, (text, expected_f1) in zip(examples, found, strict=True):
+        if each.page.set not in scores:
+            continue
+        expected.append(expected_f1)
+        score = f1(text, each.page.gold)
+        if score is not None:
+            scores[each.page.set][at[each.page.set]] = score
+            at[each.page.set] += 1
+    contents = contents_of(train(examples, seed))
+    model = to.with_suffix(".npz")
+    model.write_bytes(contents)
+    data = hashlib.sha256()
+    for page in pages:
+        data.update(
+            hashlib.sha256(page.html).digest() + hashlib.sha256(page.gold.encode()).digest()
+        )
+    card = {
+        "kind": "extractor",
+        "language": "*",
+        "files": {model.name: hashlib.sha256(contents).hexdigest()},
+        "training": {
+            "num_trees": NUM_TREES, "depth": DEPTH, "learning_rate": LEARNING_RATE, "seed": seed,
+        },
+        "data": {"sources": list(sources), "num_pages": len(pages), "sha256": data.hexdigest()},
+        "cross_validation": {
+            name: dict(
+                zip(("f1", "low", "high"), (round(x, 4) for x in interval(own)), strict=True),
+                num_pages=len(own),
+            )
+            for name, own in scores.items()
+        },
+        "expected_f1_quantiles": [
+            round(float(x), 4) for x in np.quantile(expected, np.linspace(0, 1, 101))
+        ],
+    }  # fmt: skip
+    models.write_card(to, card)
+    return card
+
+
+def example(page: Page) -> Example | None:
+    """Return what the forests see of a page, None where it has no block or no encoding."""
+    decoded = charset.decode(page.html, None)
+    if decoded is None:
+        return None
+    text = formulas.tex(CONTROLS.sub("", decoded))
+    data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+    blocks = parse(data)
+    if not len(blocks.blocks):
+        return None
+    features, shape = describe(data, blocks)
+    return Example(page, blocks, features, shape, _labels(blocks, page.gold))
+
+
+def train(examples: Sequence[Example], seed: int = 0) -> Model:
+    """Return the model of some examples. Deterministic; about a minute for 600 pages.
+
+    Needs the extra `extractor` (CatBoost); raises PrerequisiteMissing.
+    """
+    table = _probabilities()
+    folds = _folds(examples)
+    seconds: list[Float32Array] = [np.empty(0, np.float32)] * len(examples)
+    for fold in range(NUM_FOLDS):
+        own = [i for i in range(len(examples)) if folds[i] == fold]
+        if not own:
+            continue
+        others = [i for i in range(len(examples)) if folds[i] != fold]
+        unseen = _fit([examples[i] for i in others], [examples[i].features for i in others], seed)
+        for i in own:
+            first = likelihood(examples[i].features, unseen, table)
+            again = describe_again(first, examples[i].shape)
+            seconds[i] = np.concatenate((examples[i].features, again))
+    first_forest = _fit(examples, [each.features for each in examples], seed)
+    return Model(first_forest, _fit(examples, seconds, seed), table)
+
+
+def cross_validate(
+    examples: Sequence[Example], seed: int = 0, tell: Callable[[str], None] = lambda _: None
+) -> list[tuple[str, float]]:
+    """Return, for each example, the text of a model that has not seen its site, and expected F1."""
+    folds = _folds(examples)
+    found: list[tuple[str, float]] = [("", 0.0)] * len(examples)
+    for fold in range(NUM_FOLDS):
+        model = train([e for e, own in zip(examples, folds, strict=True) if own != fold], seed)
+        for i, each in enumerate(examples):
+            if folds[i] == fold:
+                found[i] = text_of(each, model)
+        tell(f"fold {fold + 1} of {NUM_FOLDS}")
+    return found
+
+
+def text_of(each: Example, model: Model) -> tuple[str, float]:
+    """Return the text of an example by a model, and the F1 expected."""
+    page = np.empty(0, np.uint8)
+    likely, _ = probabilities(page, each.blocks, model, (each.features, each.shape))
+    kept, expected_f1 = choose(likely, each.shape[2])
+    return written(each.blocks, kept), expected_f1
+
+
+def f1(found: str, gold: str) -> float | None:
+    """Return the F1 of two bags of words; None for a gold text without words."""
+    found_words, gold_words = Counter(words(found)), Counter(words(gold))
+    if not gold_words:
+        return None
+    return 2 * (found_words & gold_words).total() / (found_words.total() + gold_words.total())
+
+
+def interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """Return the mean of scores, and the 95 % bootstrap interval of that mean."""
+    rng = np.random.default_rng(seed)
+    values = np.array(scores)
+    means = values[rng.integers(0, len(values), (BOOTSTRAP, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(values.mean()), float(low), float(high)
+
+
+def contents_of(model: Model) -> bytes:
+    """Return the file of a model; the same model gives the same bytes."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays_of(model))  # type: ignore[arg-type]  # mistaken for a flag
+    contents = file.getvalue()
+    read(contents)
+    return contents
+
+
+def _site(url: str) -> str:
+    """Return the registered domain of a URL, else its host."""
+    (domain,) = urls.registered_domains(pa.array([url]), urls.compile_suffixes(None)).to_pylist()
+    return domain or urlsplit(url).netloc
+
+
+def _folds(examples: Sequence[Example]) -> list[int]:
+    """Return the fold of each example: all pages of a site are in one."""
+    return [
+        int.from_bytes(hashlib.sha256(each.page.site.encode()).digest()[:8], "big") % NUM_FOLDS
+        for each in examples
+    ]
+
+
+def _labels(blocks: Blocks, gold: str) -> Float32Array:
+    """Return which share of each block's words the gold text has, in its order."""
+    numbers: dict[str, int] = {}
+    of_blocks = [
+        words(blocks.text[row[0] : row[1]].tobytes().decode("utf-8", "replace"))
+        for row in blocks.blocks
+    ]
+    page, text = (
+        np.array([numbers.setdefault(word, len(numbers)) for word in found][:MAX_WORDS], np.int64)
+        for found in ([word for block in of_blocks for word in block], words(gold))
+    )
+    aligned = _align(page, text)
+    starts = np.cumsum([0, *map(len, of_blocks)])
+    return np.array(
+        [
+            aligned[start:end].sum() / (end - start) if end > start else 0.0
+            for start, end in pairwise(starts)
+        ],
+        np.float32,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _align(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which words of `a` are aligned to words of `b`, in order.
+
+    A word counts 1, and 3 where it goes on a run. Cost: len(a) * len(b) steps and bytes.
+    """
+    n, m = len(a), len(b)
+    back = np.zeros((n + 1, m + 1), np.uint8)  # bit 0: goes on a run; bits 1, 2: from where
+    gap = np.zeros(m + 1, np.int32)
+    run = np.full(m + 1, -1, np.int32)
+    for i in range(1, n + 1):
+        diagonal_gap, diagonal_run = gap[0], run[0]
+        for j in range(1, m + 1):
+            up_gap, up_run = gap[j], run[j]
+            bits = 0
+            matched = -1
+            if a[i - 1] == b[j - 1]:
+                matched = diagonal_gap + 1
+                if diagonal_run >= 0 and diagonal_run + 3 >= matched:
+                    matched = diagonal_run + 3
+                    bits = 1
+            best, source = up_gap, 0
+            if gap[j - 1] > best:
+                best, source = gap[j - 1], 1
+            if matched > best:
+                best, source = matched, 2
+            back[i, j] = bits | source << 1
+            diagonal_gap, diagonal_run = up_gap, up_run
+            gap[j], run[j] = best, matched
+    aligned = np.zeros(n, np.bool_)
+    i, j = n, m
+    in_run = False
+    while i > 0 and j > 0:
+        source = back[i, j] >> 1
+        if in_run or source == 2:
+            aligned[i - 1] = True
+            in_run = back[i, j] & 1 == 1
+            i -= 1
+            j -= 1
+        elif source == 0:
+            i -= 1
+        else:
+            j -= 1
+    return aligned
+
+
+def _fit(examples: Sequence[Example], features: Sequence[Float32Array], seed: int) -> Forest:
+    """Return a forest of features, one array an example."""
+    try:
+        from catboost import CatBoostClassifier
+    except ImportError:
+        raise PrerequisiteMissing(
+            "training the extractor needs CatBoost; pip install 'curation[extractor]'"
+        ) from None
+    labels = np.concatenate([each.labels for each in examples])
+    weights = np.concatenate([_weights(each) for each in examples])
+    fitted = CatBoostClassifier(
+        iterations=NUM_TREES,
+        depth=DEPTH,
+        learning_rate=LEARNING_RATE,
+        l2_leaf_reg=5.0,
+        boosting_type="Plain",
+        bootstrap_type="Bernoulli",
+        subsample=0.7,
+        rsm=0.3,
+        border_count=64,
+        random_seed=seed,
+        thread_count=1,  # the sums of several come in any order
+        allow_writing_files=False,
+        verbose=False,
+    )
+    fitted.fit(np.concatenate(features, axis=1).T, labels > CLEAR, sample_weight=weights)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "forest.json")
+        fitted.save_model(str(path), format="json")
+        return _forest(json.loads(path.read_text()))
+
+
+def _weights(each: Example) -> npt.NDArray[np.float64]:
+    """Return the weight of each block: its words, so that all pages weigh nearly the same."""
+    num_words = np.maximum(each.shape[2], 0.3)
+    clear = np.maximum(np.abs(2 * each.labels - 1), 0.1)
+    weights: npt.NDArray[np.float64] = (
+        each.page.weight * clear * num_words / num_words.sum() ** 0.75
+    )
+    return weights
+
+
+def _forest(fitted: Mapping[str, Any]) -> Forest:
+    """Return a forest that CatBoost wrote as JSON."""
+    trees = fitted["oblivious_trees"]
+    names = fitted["features_info"]["float_features"]
+    column = {feature["feature_index"]: feature["flat_feature_index"] for feature in names}
+    scale, (bias,) = fitted["scale_and_bias"]
+    features = np.zeros((len(trees), DEPTH), np.int16)
+    thresholds = np.full((len(trees), DEPTH), np.inf, np.float32)  # no value is above
+    leaves = np.zeros((len(trees), 1 << DEPTH), np.int32)
+    for i, tree in enumerate(trees):
+        for k, split in enumerate(tree["splits"] or []):
+            features[i, k] = column[split["float_feature_index"]]
+            thresholds[i, k] = split["border"]
+        values = np.array(tree["leaf_values"]) * scale * LOGIT
+        leaves[i, : len(values)] = np.rint(values)
+    return Forest(features, thresholds, leaves, round(bias * LOGIT))
+
+
+def _probabilities() -> Float32Array:
+    """Return the probability in the middle of each step of a logit."""
+    step = (1 << STEP_BITS) / LOGIT
+    logits = [(i - TABLE_SIZE // 2 + 0.5) * step for i in range(TABLE_SIZE)]
+    return np.array([1 / (1 + math.exp(-logit)) for logit in logits], np.float32)

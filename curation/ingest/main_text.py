@@ -1,0 +1,416 @@
+"""HTML -> main text by a model that decides for every block of a page: the engine `blocks`.
+
+1. `blocks.parse`: the blocks of the page, in one pass over its bytes.
+2. `block_features.describe`, a first forest, `describe_again`, a second forest: how likely each
+   block is main text.
+3. The blocks that make the expected F1 of the page highest are kept. With p the probability and w
+   the words of a block, that of keeping the set K is 2 sum_K(p w) / (sum_K(w) + sum(p w)); the best
+   set is that of the blocks above half of what it reaches (Lipton, Elkan, Naryanaswamy 2014).
+4. They are written down: a list item after "- ", a row of a table as "| a | b |", code as it
+   stands, a blank line between paragraphs.
+
+A forest adds integers and compares float32 with float32, and probabilities are read from a table
+that comes with the model, so that a page gives the same text on every machine.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from curation.errors import ArtifactInvalid
+from curation.ingest.block_features import (
+    FEATURES,
+    SECOND_FEATURES,
+    Float32Array,
+    Shape,
+    describe,
+    describe_again,
+)
+from curation.ingest.blocks import (
+    BLOCK,
+    BLOCK_END,
+    BLOCK_FLAGS,
+    BLOCK_NODE,
+    BLOCK_START,
+    BROKEN,
+    DD,
+    DT,
+    IN_PRE,
+    KIND_OF_TAG,
+    LI,
+    NODE_FLAGS,
+    NODE_PARENT,
+    NODE_TAG,
+    OL,
+    TD,
+    TH,
+    TR,
+    UL,
+    Blocks,
+    parse,
+)
+
+MODEL, CARD = "main-text.npz", "main-text.json"
+# A sum of leaves is an integer of this many parts of a logit; the table has a step every 1/64.
+LOGIT = 1 << 16
+STEP_BITS = 10
+TABLE_SIZE = 2048  # logits from -16 to 16
+ECHO = np.float32(0.8)  # hidden text of which this much is shown elsewhere is a copy
+
+BoolArray = npt.NDArray[np.bool_]
+Int16Array = npt.NDArray[np.int16]
+Int32Array = npt.NDArray[np.int32]
+UInt8Array = npt.NDArray[np.uint8]
+
+
+class Forest(NamedTuple):
+    """Oblivious trees: all nodes of a level ask the same.
+
+    features: int16, thresholds: float32, both (num_trees, depth); leaves: int32
+    (num_trees, 2^depth), in 1/LOGIT; bias: the logit of no tree, in 1/LOGIT.
+    """
+
+    features: Int16Array
+    thresholds: Float32Array
+    leaves: Int32Array
+    bias: int
+
+
+class Model(NamedTuple):
+    """Two forests, and the probability of each step of a logit."""
+
+    first: Forest
+    second: Forest
+    probabilities: Float32Array
+
+
+class MainText(NamedTuple):
+    """A text, and the F1 that the model expects of it, 0..1."""
+
+    text: str
+    expected_f1: float
+
+
+def main_text(page: str, model: Model | None = None) -> MainText:
+    """Return the main text of a decoded page and the expected F1. Cost: about 1.5 ms for 200 kB.
+
+    model: the one that ships unless another is given. Lone surrogates become "?".
+    """
+    data = np.frombuffer(page.encode("utf-8", "replace"), np.uint8)
+    blocks = parse(data)
+    if not len(blocks.blocks):
+        return MainText("", 0.0)
+    likely, shape = probabilities(data, blocks, model or shipped())
+    kept = np.zeros(len(likely), np.bool_)
+    expected_f1 = _choose(likely, shape[2], kept)
+    return MainText(written(blocks, kept), expected_f1)
+
+
+def probabilities(
+    page: UInt8Array,
+    blocks: Blocks,
+    model: Model,
+    described: tuple[Float32Array, Shape] | None = None,
+) -> tuple[Float32Array, Shape]:
+    """Return how likely each block is main text, float32 (num_blocks,), and the page's shape.
+
+    described: what `describe` says of the page, where that is known.
+    """
+    found, shape = described or describe(page, blocks)
+    first = likelihood(found, model.first, model.probabilities)
+    both = np.concatenate((found, describe_again(first, shape)))
+    likely = likelihood(both, model.second, model.probabilities)
+    _drop_copies(found[HIDDEN_ROW], found[ECHO_ROW], found[ECHOED_ROW], likely)
+    return likely, shape
+
+
+def likelihood(features: Float32Array, forest: Forest, table: Float32Array) -> Float32Array:
+    """Return what a forest makes of features, float32 (num_features, num_blocks)."""
+    found = np.empty(features.shape[1], np.float32)
+    _likelihood(
+        features, forest.features, forest.thresholds, forest.leaves, forest.bias, table, found
+    )
+    return found
+
+
+def choose(likely: Float32Array, words: Int32Array) -> tuple[BoolArray, float]:
+    """Return which blocks make the expected F1 highest, and that F1."""
+    kept = np.zeros(len(likely), np.bool_)
+    return kept, _choose(likely, words, kept)
+
+
+def written(blocks: Blocks, kept: BoolArray) -> str:
+    """Return the text of some blocks of a page."""
+    out = np.empty(len(blocks.text) + 64 * len(blocks.blocks) + 16, np.uint8)
+    num_bytes = _write(blocks.text, blocks.blocks, blocks.nodes, kept, KIND_OF_TAG, out)
+    return out[:num_bytes].tobytes().decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Model:
+    """Return the model that ships with the package."""
+    return read(resources.files("curation.ingest").joinpath("models", MODEL).read_bytes())
+
+
+def least_expected(share: float) -> float:
+    """Return the F1 that the shipped model expects of all but `share` of pages, or more.
+
+    By its card's quantiles: pages of its gold sets, each by a model that had not seen its site.
+    """
+    quantiles = _card()["expected_f1_quantiles"]
+    return float(np.interp(share, np.linspace(0, 1, len(quantiles)), quantiles))
+
+
+@lru_cache(maxsize=1)
+def _card() -> dict[str, Any]:
+    card = resources.files("curation.ingest").joinpath("models", CARD)
+    found: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
+    return found
+
+
+def read(contents: bytes) -> Model:
+    """Return the model of a file; raises ArtifactInvalid for one made for other features."""
+    with np.load(io.BytesIO(contents), allow_pickle=False) as arrays:
+        names = tuple(arrays["names"].tolist()), tuple(arrays["second_names"].tolist())
+        if names != (FEATURES, SECOND_FEATURES):
+            raise ArtifactInvalid(
+                "the model for main text was trained on other features than this version has; "
+                "train it again: python jobs/train_extractor.py --help"
+            )
+        first, second = (
+            Forest(
+                arrays[f"{name}_features"],
+                arrays[f"{name}_thresholds"],
+                arrays[f"{name}_leaves"],
+                int(arrays[f"{name}_bias"]),
+            )
+            for name in ("first", "second")
+        )
+        return Model(first, second, arrays["probabilities"])
+
+
+def arrays_of(model: Model) -> Mapping[str, npt.NDArray[np.generic]]:
+    """Return what a model's file holds, by name."""
+    found: dict[str, npt.NDArray[np.generic]] = {
+        "names": np.array(FEATURES),
+        "second_names": np.array(SECOND_FEATURES),
+        "probabilities": model.probabilities,
+    }
+    for name, forest in (("first", model.first), ("second", model.second)):
+        found[f"{name}_features"] = forest.features
+        found[f"{name}_thresholds"] = forest.thresholds
+        found[f"{name}_leaves"] = forest.leaves
+        found[f"{name}_bias"] = np.array(forest.bias, np.int64)
+    return found
+
+
+HIDDEN_ROW, ECHO_ROW, ECHOED_ROW = (
+    FEATURES.index(name) for name in ("own_hidden", "own_echo", "own_echoed")
+)
+
+
+@njit(cache=True, nogil=True)
+def _likelihood(
+    x: Float32Array,
+    features: Int16Array,
+    thresholds: Float32Array,
+    leaves: Int32Array,
+    bias: int,
+    table: Float32Array,
+    out: Float32Array,
+) -> None:
+    num_blocks = x.shape[1]
+    total = np.full(num_blocks, bias, np.int64)
+    index = np.zeros(num_blocks, np.int32)
+    for t in range(features.shape[0]):
+        index[:] = 0
+        for k in range(features.shape[1]):
+            row = x[features[t, k]]
+            threshold = thresholds[t, k]
+            bit = np.int32(1 << k)
+            for b in range(num_blocks):
+                index[b] |= bit if row[b] > threshold else np.int32(0)
+        tree = leaves[t]
+        for b in range(num_blocks):
+            total[b] += tree[index[b]]
+    for b in range(num_blocks):
+        step = (total[b] >> STEP_BITS) + TABLE_SIZE // 2
+        out[b] = table[min(max(step, 0), TABLE_SIZE - 1)]
+
+
+@njit(cache=True, nogil=True)
+def _drop_copies(
+    hidden: Float32Array, echo: Float32Array, echoed: Float32Array, likely: Float32Array
+) -> None:
+    for b in range(len(likely)):
+        if hidden[b] and (echo[b] >= ECHO or echoed[b] >= ECHO):
+            likely[b] = 0
+
+
+@njit(cache=True, nogil=True)
+def _choose(likely: Float32Array, words: Int32Array, kept: BoolArray) -> float:
+    num_blocks = len(likely)
+    expected = 0.0
+    for b in range(num_blocks):
+        expected += np.float64(likely[b]) * np.float64(words[b])
+    if expected == 0.0:
+        return 0.0
+    order = np.argsort(-likely, kind="mergesort")
+    best = 0.0
+    shared = num_words = 0.0
+    for k in range(num_blocks):
+        b = order[k]
+        shared += np.float64(likely[b]) * np.float64(words[b])
+        num_words += np.float64(words[b])
+        best = max(best, 2 * shared / (num_words + expected))
+    for b in range(num_blocks):
+        kept[b] = 2 * np.float64(likely[b]) > best
+    return best
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _up(nodes: Int32Array, n: Any, kind_of_tag: UInt8Array) -> Any:
+    """Return the innermost block element of a node."""
+    while n > 0 and kind_of_tag[nodes[n, NODE_TAG]] != BLOCK:
+        n = nodes[n, NODE_PARENT]
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _write(
+    text: UInt8Array,
+    blocks: Int32Array,
+    nodes: Int32Array,
+    kept: BoolArray,
+    kind_of_tag: UInt8Array,
+    out: UInt8Array,
+) -> int:
+    num_blocks = len(blocks)
+    num_nodes = len(nodes)
+    # of each kept block: its row and cell, if it stands in a table; of each row: is it one line?
+    row_of = np.full(num_blocks, -1, np.int32)
+    cell_of = np.full(num_blocks, -1, np.int32)
+    num_in_cell = np.zeros(num_nodes, np.int32)
+    num_cells = np.zeros(num_nodes, np.int32)
+    is_broken_row = np.zeros(num_nodes, np.bool_)
+    for b in range(num_blocks):
+        if not kept[b]:
+            continue
+        n = blocks[b, BLOCK_NODE]
+        cell = -1
+        while n > 0:
+            tag = nodes[n, NODE_TAG]
+            if tag == TD or tag == TH:
+                if cell < 0:
+                    cell = n
+            elif tag == TR:
+                if cell >= 0:
+                    break
+                n = 0
+                break
+            n = nodes[n, NODE_PARENT]
+        if n <= 0 or cell < 0:
+            continue
+        row_of[b], cell_of[b] = n, cell
+        num_in_cell[cell] += 1
+        if num_in_cell[cell] > 1:
+            is_broken_row[n] = True
+        else:
+            num_cells[n] += 1
+        outer = nodes[n, NODE_PARENT]  # a table in a cell of a table: that one is no row of cells
+        while outer > 0:
+            if nodes[outer, NODE_TAG] == TR:
+                is_broken_row[outer] = True
+            outer = nodes[outer, NODE_PARENT]
+    at = 0
+    previous = -1
+    open_row = -1
+    for b in range(num_blocks):
+        if not kept[b]:
+            continue
+        node = blocks[b, BLOCK_NODE]
+        row = row_of[b]
+        if row >= 0 and (is_broken_row[row] or num_cells[row] < 2):
+            row = -1
+        own = _up(nodes, node, kind_of_tag)
+        tag = nodes[own, NODE_TAG]
+        in_pre = nodes[node, NODE_FLAGS] & IN_PRE != 0
+        # the list item that the block begins, and how deep its list is
+        item = own
+        while item > 0 and nodes[item, NODE_TAG] != LI:
+            item = nodes[item, NODE_PARENT]
+        if open_row >= 0 and row != open_row:
+            out[at] = 32
+            out[at + 1] = 124
+            at += 2
+            open_row = -1
+        if row >= 0 and row == open_row:
+            out[at] = 32
+            out[at + 1] = 124
+            out[at + 2] = 32
+            at += 3
+        else:
+            if previous >= 0:
+                before = blocks[previous, BLOCK_NODE]
+                before_own = _up(nodes, before, kind_of_tag)
+                before_item = before_own
+                while before_item > 0 and nodes[before_item, NODE_TAG] != LI:
+                    before_item = nodes[before_item, NODE_PARENT]
+                before_tag = nodes[before_own, NODE_TAG]
+                before_in_pre = nodes[before, NODE_FLAGS] & IN_PRE != 0
+                is_close = (
+                    (blocks[b, BLOCK_FLAGS] & BROKEN and previous == b - 1 and own == before_own)
+                    or (item > 0 and before_item > 0)
+                    or (row >= 0 and row_of[previous] >= 0)
+                    or ((tag == DD or tag == DT) and (before_tag == DD or before_tag == DT))
+                    or (in_pre and before_in_pre and previous == b - 1)
+                )
+                out[at] = 10
+                at += 1
+                if not is_close:
+                    out[at] = 10
+                    at += 1
+            if row >= 0:
+                out[at] = 124
+                out[at + 1] = 32
+                at += 2
+                open_row = row
+        if item > 0 and not in_pre and open_row < 0:
+            depth = 0
+            n = nodes[item, NODE_PARENT]
+            while n > 0:
+                if nodes[n, NODE_TAG] == UL or nodes[n, NODE_TAG] == OL:
+                    depth += 1
+                n = nodes[n, NODE_PARENT]
+            for _ in range(min(depth - 1, 8)):
+                out[at] = 32
+                out[at + 1] = 32
+                at += 2
+            is_first = True  # of its item
+            if previous >= 0:
+                n = blocks[previous, BLOCK_NODE]
+                while n > item:
+                    n = nodes[n, NODE_PARENT]
+                is_first = n != item
+            out[at] = 45 if is_first else 32
+            out[at + 1] = 32
+            at += 2
+        for i in range(blocks[b, BLOCK_START], blocks[b, BLOCK_END]):
+            byte = text[i]
+            if byte == 10 and open_row >= 0:
+                byte = np.uint8(32)
+            out[at] = byte
+            at += 1
+        previous = b
+    if open_row >= 0:
+        out[at] = 32
+        out[at + 1] = 124
+        at += 2
+    return at
