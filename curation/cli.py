@@ -19,7 +19,13 @@ from rich.table import Table
 from curation import __version__, models
 from curation.engine.checks import Bounds, judge
 from curation.engine.lake import Lake, write_atomically
-from curation.errors import CurationError, InputInvalid, QualityAlarm, TimeBudgetSpent
+from curation.errors import (
+    CurationError,
+    InputInvalid,
+    QualityAlarm,
+    TimeBudgetSpent,
+    explained,
+)
 
 if TYPE_CHECKING:
     from curation.config import Config, RemoteConfig
@@ -87,7 +93,7 @@ def main() -> None:
     try:
         app()
     except CurationError as error:
-        _fail(str(error), 75 if isinstance(error, TimeBudgetSpent) else 1)
+        _fail(explained(error), 75 if isinstance(error, TimeBudgetSpent) else 1)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         _fail(f"{name}{error.strerror or error}; check the path, its owner and the free space", 1)

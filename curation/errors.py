@@ -38,12 +38,50 @@ CurationError
  +- TimeBudgetSpent         --max-minutes is over; what is committed stays
  +- StageStopped            a task met an error of the system: a full disk, no memory, a lost file
 
-Every message names the thing, the value, the rule and the next step.
+Every message names the thing, the value, the rule and the next step; `explained` adds the section
+of README.md that has the rest.
 """
+
+SECTIONS = {
+    "curation.config": "settings",
+    "curation.dedup": "deduplication",
+    "curation.engine.ablation": "training",
+    "curation.engine.brute_force": "how-good-it-is",
+    "curation.engine.capacity": "operation",
+    "curation.engine.checks": "every-night",
+    "curation.engine.export": "mixture-and-releases",
+    "curation.engine.losses": "what-dedup-took-and-the-alarm",
+    "curation.engine.query": "asking-the-index",
+    "curation.engine.release": "mixture-and-releases",
+    "curation.engine.runs": "operation",
+    "curation.engine.train_models": "quality",
+    "curation.engine.train_tokenizer": "tokenizer",
+    "curation.engine.training_texts": "quality",
+    "curation.engine.what_if": "quality",
+    "curation.explore": "notebooks",
+    "curation.ingest.commoncrawl": "common-crawl",
+    "curation.ingest.langid": "languages",
+    "curation.ingest.listing": "your-own-data",
+    "curation.ingest.ranges": "common-crawl",
+    "curation.ingest.remote": "remote-input",
+    "curation.ingest.urls": "url-lists-and-takedowns",
+    "curation.ingest.warc": "archives",
+    "curation.quality": "quality",
+    "curation.remix": "domains",
+    "curation.remix.mixture": "mixture-and-releases",
+    "curation.tokens": "mixture-and-releases",
+    "curation.tokens.tokenizer": "tokenizer",
+    "curation.train": "training",
+    "curation.train.scaling": "scaling-laws",
+}
+"""By module, or by package for all its modules, the section of README.md on what they do."""
 
 
 class CurationError(Exception):
     """Base of every error that a user can act on; the command line prints it without a trace."""
+
+    section = ""
+    """Of README.md, for errors of one subject; for others see `explained`."""
 
 
 class ConfigError(CurationError):
@@ -73,9 +111,13 @@ class InputInvalid(InputError):
 class InputRefused(InputError):
     """A server does not let us read a file (401, 403, no credentials, no trust)."""
 
+    section = "remote-input"
+
 
 class InputUnreachable(InputError):
     """A server failed for as long as we tried."""
+
+    section = "remote-input"
 
 
 class ArtifactError(CurationError):
@@ -101,29 +143,43 @@ class LakeError(CurationError):
 class LakeMissing(LakeError):
     """There is no lake at this path."""
 
+    section = "your-own-data"
+
 
 class LakeReadOnly(LakeError):
     """The lake cannot be written."""
+
+    section = "on-a-cluster"
 
 
 class LakeLocked(LakeError):
     """Another run holds the lake."""
 
+    section = "faults"
+
 
 class LakeVersion(LakeError):
     """The lake was written by another version of the format."""
+
+    section = "your-own-data"
 
 
 class LakeCorrupt(LakeError):
     """Files and records of the lake do not agree."""
 
+    section = "faults"
+
 
 class DumpOrderChanged(LakeError):
     """The configuration lists dumps in another order than the lake has frozen."""
 
+    section = "your-own-data"
+
 
 class SlicesChanged(LakeError):
     """The configuration cuts a dump that the lake has frozen in other slices."""
+
+    section = "settings"
 
 
 class NotCommitted(LakeError):
@@ -137,29 +193,43 @@ class NotFound(LakeError):
 class IdentityOverflow(CurationError):
     """More dumps, files or records than a doc_id can name."""
 
+    section = "architecture"
+
 
 class ConservationError(CurationError):
     """Rows or bytes of a stage do not add up."""
+
+    section = "laws-each-with-a-test"
 
 
 class DuplicationAlarm(CurationError):
     """Dedup would remove more of a dump, a language or a host than is allowed; not committed."""
 
+    section = "what-dedup-took-and-the-alarm"
+
 
 class QualityAlarm(CurationError):
     """A dump keeps too little, or one rule takes too much of it, or its texts have changed."""
+
+    section = "every-night"
 
 
 class MixtureInfeasible(CurationError):
     """A release asks for more tokens of a domain than there are."""
 
+    section = "mixture-and-releases"
+
 
 class ShardCorrupt(CurationError):
     """A shard differs from its manifest."""
 
+    section = "mixture-and-releases"
+
 
 class TrainingError(CurationError):
     """A training run cannot go on."""
+
+    section = "training"
 
 
 class DatasetChanged(TrainingError):
@@ -181,10 +251,29 @@ class CheckpointFailed(TrainingError):
 class PrerequisiteMissing(CurationError):
     """A program or package must be installed first."""
 
+    section = "two-commands"
+
 
 class TimeBudgetSpent(CurationError):
     """The time given with --max-minutes is over; everything committed stays."""
 
+    section = "your-own-data"
+
 
 class StageStopped(CurationError):
     """A task met an error of the system, such as a full disk; its slice was not committed."""
+
+    section = "faults"
+
+
+def explained(error: CurationError) -> str:
+    """Return the message of an error, with the section of README.md on its subject.
+
+    That is its class's, or that of the last module in SECTIONS which it came through.
+    """
+    section, trace = "your-own-data", error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        section = SECTIONS.get(module) or SECTIONS.get(module.rpartition(".")[0]) or section
+        trace = trace.tb_next
+    return f"{error} (see README.md#{error.section or section})"

@@ -266,6 +266,7 @@ def test_an_error_is_one_message_and_exits_with_1(
     code, out, err = call(*arguments)
     assert (code, out) == (1, "")
     assert err.startswith("error: ") and message in err
+    assert re.search(r" \(see README\.md#[a-z-]+\)\n$", err)
     assert err.count("\n") == 1
     assert sorted(config.parent.rglob("*")) == before, "an error makes no lake"
 

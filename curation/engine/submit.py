@@ -14,7 +14,7 @@ from curation.config import Config, load
 from curation.engine import run
 from curation.engine.progress import JsonLines, new_run_id
 from curation.engine.stages import STAGES
-from curation.errors import CurationError
+from curation.errors import CurationError, explained
 
 
 def run_stage(stage: str, arguments: Sequence[str] | None = None) -> None:
@@ -165,4 +165,4 @@ def _guarded(act: Callable[[], object]) -> None:
     try:
         act()
     except CurationError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explained(error)}")

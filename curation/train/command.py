@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.config import build
-from curation.errors import CurationError, PrerequisiteMissing
+from curation.errors import CurationError, PrerequisiteMissing, explained
 from curation.train.settings import AblateConfig, DpoConfig, EvaluateConfig, SftConfig, TrainConfig
 
 MakeArms = Callable[
@@ -130,7 +130,7 @@ def _guarded(act: Callable[[], None]) -> None:
                 f"training needs {error.name}, which is missing; pip install 'curation[train]'"
             ) from None
     except CurationError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explained(error)}")
 
 
 def _say(found: Any, to: str) -> None:

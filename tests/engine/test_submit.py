@@ -113,4 +113,5 @@ def test_a_mistake_is_one_line_and_no_trace(tmp_path: Path) -> None:
     code, said = submit("dedup", "--config", str(settings))
     assert code == 1
     assert said.startswith("error: thresold is not a setting; did you mean")
+    assert said.endswith(" (see README.md#settings)\n")
     assert "Traceback" not in said
