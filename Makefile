@@ -32,6 +32,7 @@ BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_cl
 # What schedules the pipeline: its requirements are many, and locked.
 AIRFLOW := .venv-airflow
 AIRFLOW_LOCK := jobs/dags/requirements.txt
+EDITABLE := --editable
 
 # Of tests; each that starts Spark has a JVM of its own.
 NUM_PROCESSES := 2
@@ -141,7 +142,7 @@ $(AIRFLOW)/.installed: setup.cfg pyproject.toml $(AIRFLOW_LOCK) | prerequisites
 	@echo "installing into $(AIRFLOW); the first time takes some minutes"
 	@$(AIRFLOW)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(AIRFLOW)
 	$(AIRFLOW)/bin/python -m pip install -qq --disable-pip-version-check \
-		--constraint $(AIRFLOW_LOCK) --editable '.[airflow]'
+		--constraint $(AIRFLOW_LOCK) $(EDITABLE) '.[airflow]'
 	@touch $@
 
 $(BENCH)/.installed: Makefile | prerequisites

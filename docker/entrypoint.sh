@@ -3,6 +3,7 @@
 #
 #   master, worker     of a standalone cluster; options of Spark's classes may follow
 #   driver, executor   as Spark on Kubernetes calls them, with the rest in the environment
+#   nights             Airflow on SQLite: its database, the pool of one slot, scheduler and pages
 set -eu
 
 role=${1:-}
@@ -38,6 +39,11 @@ case $role in
             --hostname "$SPARK_EXECUTOR_POD_IP" \
             --resourceProfileId "$SPARK_RESOURCE_PROFILE_ID" \
             --podName "$SPARK_EXECUTOR_POD_NAME"
+        ;;
+    nights)
+        airflow db migrate
+        airflow pools set curation 1 "jobs on one lake"
+        set -- airflow standalone
         ;;
 esac
 
