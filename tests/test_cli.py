@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 import typer
 from rich.console import Console
+from run_records import made
 
 import curation
 from curation import cli
 from curation.config import load
-from curation.engine.lake import Lake, RunRecord, TableWriter
+from curation.engine.lake import Lake, TableWriter
 from curation.engine.stages import Unit, plan
 from curation.ingest.listing import InputFile
 from curation.schemas import TABLES
@@ -72,22 +73,8 @@ def config(tmp_path: Path) -> Path:
 
 def commit(lake: Lake, unit: Unit, num_in: int = 0, num_kept: int = 0, **more: object) -> None:
     """Commit a unit without doing it."""
-    record = {
-        "attempt": "hand",
-        "stage_version": 1,
-        "inputs": {},
-        "settings": {},
-        "artifacts": {},
-        "packages": {},
-        "started_at": "2026-01-01T00:00:00Z",
-        "seconds": 1.0,
-        "rows": {"in": num_in, "kept": num_kept, "rejected": num_in - num_kept},
-        "num_bytes": {"in": num_in, "kept": num_kept, "removed": num_in - num_kept},
-        "counts": {},
-        "files": (),
-    }
-    place = (unit.stage.name, unit.dump, unit.slice, unit.key)
-    lake.commit(RunRecord(*place, **(record | more)))  # type: ignore[arg-type]
+    place = (unit.stage.name, unit.dump, unit.slice)
+    lake.commit(made(*place, num_in, num_kept, key=unit.key, **more))
 
 
 @pytest.fixture
@@ -426,13 +413,7 @@ def test_why_prints_names_as_they_are(
     row = {f.name: pa.array([columns.get(f.name)], f.type) for f in schema}
     writer = TableWriter(str(lake.path), "rejects", "ingest", "A", "0000", "part")
     writer.write(pa.table(row, schema=schema))
-    counts = {"in": 1, "kept": 0, "rejected": 1, "removed": 0}
-    lake.commit(
-        RunRecord(
-            *("ingest", "A", "0000", "k", "part", 1, {}, {}, {}, {}, "", 1.0),
-            *(counts, counts, {}, (writer.close(),)),  # type: ignore[arg-type]
-        )
-    )
+    lake.commit(made("ingest", "A", num_in=1, files=(writer.close(),)))
     code, out, err = call("why", lake.path, url)
     assert (code, err) == (0, "")
     assert out.splitlines()[:4] == [

@@ -7,6 +7,7 @@ seconds, peak memory and size of the page.
 
 import argparse
 import resource
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,11 +20,15 @@ import numpy as np
 import pyarrow as pa
 
 from curation.config import Config, DumpConfig
-from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import FileEntry, Lake, TableWriter
 from curation.engine.report import write_report
 from curation.identity import first_doc_id
 from curation.ingest.listing import InputFile
 from curation.schemas import TABLES
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from run_records import made
 
 NUM_DUMPS = NUM_SLICES = 10
 NUM_WORDS = 50_000
@@ -45,8 +50,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake.create(Path(folder, "lake"))
         with ProcessPoolExecutor(2) as pool:  # so that the peak of this process is the report's
-            made = [pool.submit(make_dump, lake, i, num_documents) for i in range(NUM_DUMPS)]
-            for each in made:
+            begun = [pool.submit(make_dump, lake, i, num_documents) for i in range(NUM_DUMPS)]
+            for each in begun:
                 each.result()
         dumps = tuple(DumpConfig(name=f"DUMP-{i}", inputs=()) for i in range(NUM_DUMPS))
         config = Config(lake=str(lake.path), shards=f"{folder}/shards", dumps=dumps)
@@ -138,27 +143,9 @@ def commit(
     counts: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Commit a slice: what came in, what was kept, files and counts."""
-    lake.commit(
-        RunRecord(
-            stage=stage,
-            dump=dump,
-            slice=slice,
-            key=f"{stage}/{dump}/{slice}",
-            attempt="part",
-            stage_version=1,
-            inputs={},
-            settings={},
-            artifacts={},
-            packages={},
-            started_at="2026-01-01T00:00:00Z",
-            seconds=10.0,
-            rows={"in": came, "kept": kept, "rejected": came - kept},
-            num_bytes={"in": 2100 * came, "kept": 2100 * kept, "removed": 2100 * (came - kept)},
-            counts=counts,
-            files=files,
-            resources=RESOURCES,
-        )
-    )
+    num_bytes = {"in": 2100 * came, "kept": 2100 * kept, "removed": 2100 * (came - kept)}
+    more = {"counts": counts, "files": files, "resources": RESOURCES, "seconds": 10.0}
+    lake.commit(made(stage, dump, slice, came, kept, num_bytes=num_bytes, **more))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from run_records import made
 
 from curation.config import Config, DedupConfig, DumpConfig, FingerprintConfig, ReleaseConfig
-from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import FileEntry, Lake, TableWriter
 from curation.identity import first_doc_id
 from curation.ingest.listing import InputFile
 from curation.schemas import TABLES
@@ -203,24 +204,15 @@ def commit(
     seconds: float = 1.0,
     resources: Mapping[str, float] | None = None,
 ) -> None:
-    lake.commit(
-        RunRecord(
-            stage=stage,
-            dump=dump,
-            slice=slice,
-            key=f"{stage}/{dump}/{slice}",
-            attempt="part",
-            stage_version=1,
-            inputs={},
-            settings={},
-            artifacts={},
-            packages={},
-            started_at="2026-01-01T00:00:00Z",
-            seconds=seconds,
-            rows=dict(zip(("in", "kept", "rejected"), rows, strict=True)),
-            num_bytes={"in": bytes_kept, "kept": bytes_kept, "removed": 0},
-            counts=counts or {},
-            files=files,
-            resources=resources or {},
-        )
+    record = made(
+        stage,
+        dump,
+        slice,
+        seconds=seconds,
+        rows=dict(zip(("in", "kept", "rejected"), rows, strict=True)),
+        num_bytes={"in": bytes_kept, "kept": bytes_kept, "removed": 0},
+        counts=counts or {},
+        files=files,
+        resources=resources or {},
     )
+    lake.commit(record)

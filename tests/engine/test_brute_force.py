@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_records import made
 
 from curation.config import Config, DedupConfig, DumpConfig, FingerprintConfig
 from curation.dedup.minhash import MinHashSpec, shingles
 from curation.engine.brute_force import Pair, measure
-from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import FileEntry, Lake, TableWriter
 from curation.errors import LakeCorrupt
 from curation.identity import first_doc_id, origin
 from curation.schemas import TABLES
@@ -227,23 +228,4 @@ def commit(
     files: tuple[FileEntry, ...],
 ) -> None:
     """Commit a stage under a key that is its own name."""
-    lake.commit(
-        RunRecord(
-            stage=stage,
-            dump=dump,
-            slice=slice,
-            key=f"{stage}/{dump}/{slice}",
-            attempt="part",
-            stage_version=1,
-            inputs=inputs,
-            settings={},
-            artifacts={},
-            packages={},
-            started_at="2026-01-01T00:00:00Z",
-            seconds=1.0,
-            rows={"in": num_rows, "kept": num_rows, "rejected": 0},
-            num_bytes={"in": 0, "kept": 0, "removed": 0},
-            counts={},
-            files=files,
-        )
-    )
+    lake.commit(made(stage, dump, slice, num_rows, num_rows, inputs=inputs, files=files))

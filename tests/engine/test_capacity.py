@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_records import made
 
 from curation.engine import capacity
 from curation.engine.capacity import Measured, Plan, Question
@@ -35,15 +36,15 @@ def record(stage: str, dump: str, **more: object) -> RunRecord:
     file = FileEntry("retained_index" if stage == "dedup" else "rejects", "p", 50, 30)
     inputs = {f"{stage}/A/all": "k"} if dump == "B" and stage in ("dedup", "lines") else {}
     values: dict[str, object] = {
-        "rows": {"in": 100, "kept": 100, "rejected": 0},
         "num_bytes": {"in": 200, "kept": 200, "removed": 0},
+        "inputs": inputs,
+        "seconds": 5.0,
         "counts": {"tokens": {"web": 300, "chinese": 200}} if stage == "encode" else {},
         "files": (file,),
         "resources": resources,
         **more,
     }
-    place = (stage, dump, "all", "k", "attempt", 1, inputs, {}, {}, {}, "", 5.0)
-    return RunRecord(*place, **values)  # type: ignore[arg-type]
+    return made(stage, dump, "all", 100, 100, **values)
 
 
 RECORDS = [record(stage, dump) for stage in STAGES for dump in "AB"]

@@ -4,9 +4,10 @@ import random
 from collections import Counter
 
 import pytest
+from run_records import made
 
 from curation.engine.checks import RULE_STAGES, Bounds, distance, judge
-from curation.engine.lake import Lake, RunRecord
+from curation.engine.lake import Lake
 from curation.engine.ledger import PERPLEXITY_BINS
 from curation.engine.stages import STAGES
 from curation.errors import NotFound
@@ -22,10 +23,7 @@ def lake(tmp_path) -> Lake:
 
 def committed(lake: Lake, stage: str, dump: str, num_in: int, kept: int, **counts) -> None:
     slice = "all" if STAGES[stage].whole_dump else "0000"
-    rows = {"in": num_in, "kept": kept, "rejected": num_in - kept}
-    sizes = {"in": 0, "kept": 0, "removed": 0}
-    place = (stage, dump, slice, "k", "attempt", 1, {}, {}, {}, {}, "2026-01-01T00:00:00Z", 1.0)
-    lake.commit(RunRecord(*place, rows, sizes, counts, ()))  # type: ignore[arg-type]
+    lake.commit(made(stage, dump, slice, num_in, kept, counts=counts))
 
 
 def finished(lake: Lake, dump: str, retained: int, kept: int) -> None:

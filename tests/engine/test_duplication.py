@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_records import made
 
 from curation.config import DedupConfig
 from curation.engine import duplication
-from curation.engine.lake import FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import FileEntry, Lake, TableWriter
 from curation.engine.ledger import funnel, why
 from curation.errors import LakeCorrupt
 from curation.identity import first_doc_id
@@ -248,11 +249,6 @@ def commit(
     files: list[FileEntry],
     counts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
-    rows = {"in": num_in, "kept": num_in - num_out, "rejected": num_out, "removed": 0}
     slice = "all" if stage == "dedup" else "0000"
-    lake.commit(
-        RunRecord(
-            *(stage, dump, slice, "k", "part", 1, {}, {}, {}, {}, "", 1.0),
-            *(rows, rows, counts or {}, tuple(files)),  # type: ignore[arg-type]
-        )
-    )
+    more = {"counts": counts or {}, "files": tuple(files)}
+    lake.commit(made(stage, dump, slice, num_in, num_in - num_out, **more))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from run_records import made
 
 from curation.engine import ledger
-from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, TableWriter
 from curation.engine.ledger import StageTotals
 from curation.errors import NotFound
 from curation.identity import first_doc_id
@@ -134,19 +135,10 @@ def commit(
     seconds: float = 1.0,
 ) -> None:
     num_in, num_kept = rows
-    num_rows = {"in": num_in, "kept": num_kept, "rejected": num_in - num_kept}
     num_bytes = {"in": 100 * num_in, "kept": 90 * num_kept}
     num_bytes["removed"] = num_bytes["in"] - num_bytes["kept"]
-    lake.commit(
-        RunRecord(
-            *(stage, dump, slice, f"{stage}/{dump}/{slice}", "part"),
-            *(1, {}, {}, {}, {}, "2026-01-01T00:00:00Z", seconds),
-            rows=num_rows,
-            num_bytes=num_bytes,
-            counts=counts,
-            files=tuple(files or ()),
-        )
-    )
+    more = {"counts": counts, "files": tuple(files or ()), "seconds": seconds}
+    lake.commit(made(stage, dump, slice, *rows, num_bytes=num_bytes, **more))
 
 
 # ---- the funnel --------------------------------------------------------------------------------

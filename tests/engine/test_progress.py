@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 from rich.console import Console
+from run_records import made
 
 from curation.dedup.messages import Tally
-from curation.engine.lake import RunRecord
 from curation.engine.metering import merge, metered
 from curation.engine.progress import JsonFormatter, JsonLines, LiveView, Progress, new_run_id
 from curation.engine.run import Selection, archive_bytes, run
@@ -54,9 +54,8 @@ def test_the_view_fits_a_narrow_terminal(width: int) -> None:
 def test_json_lines_name_the_run_and_hide_nothing_that_libraries_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    counts = {"in": 9, "kept": 8, "rejected": 1, "removed": 0}
-    place = ("ingest", "A", "0000", "k", "attempt", 1, {}, {}, {}, {}, "", 2.0)
-    record = RunRecord(*place, counts, counts, {"rejects": {"no_text": 1}}, ())  # type: ignore[arg-type]
+    counts = {"rejects": {"no_text": 1}}
+    record = made("ingest", "A", num_in=9, num_kept=8, counts=counts, seconds=2.0)
     with JsonLines("r1") as reporter:
         reporter.began(UNIT)  # type: ignore[arg-type]
         reporter.progressed(UNIT, PROGRESS)  # type: ignore[arg-type]

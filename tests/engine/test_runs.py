@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 
 import pytest
+from run_records import made
 
 from curation.engine.lake import Lake, RunRecord
 from curation.engine.runs import EARLIER, run_of, runs
@@ -13,10 +14,8 @@ from curation.errors import LakeCorrupt, NotFound, TimeBudgetSpent
 
 
 def committed(lake: Lake, stage: str, dump: str, run_id: str, begun_at: str, kept: int) -> None:
-    rows = {"in": 10, "kept": kept, "rejected": 10 - kept}
-    sizes = {"in": 0, "kept": 0, "removed": 0}
-    place = (stage, dump, "0000", "k", "attempt", 1, {}, {}, {}, {}, begun_at, 2.0)
-    lake.commit(RunRecord(*place, rows, sizes, {}, (), run_id=run_id))  # type: ignore[arg-type]
+    more = {"run_id": run_id, "started_at": begun_at, "seconds": 2.0}
+    lake.commit(made(stage, dump, num_in=10, num_kept=kept, **more))
 
 
 @pytest.fixture

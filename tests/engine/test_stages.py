@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_records import made
 
 from curation.config import Config, load
 from curation.dedup import minhash
@@ -600,9 +601,7 @@ def test_committed_is_what_has_a_record_under_its_key(configure: Callable[..., C
 
 
 def record_of(unit: Unit, key: str) -> RunRecord:
-    counts = {"in": 0, "kept": 0, "rejected": 0, "removed": 0}
-    place = (unit.stage.name, unit.dump, unit.slice)
-    return RunRecord(*place, key, "", 1, {}, {}, {}, {}, "", 0.0, counts, counts, {}, ())
+    return made(unit.stage.name, unit.dump, unit.slice, key=key)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, RunRecord, TableWriter
+from curation.engine.lake import WHOLE_DUMP, FileEntry, Lake, TableWriter
 from curation.identity import first_doc_id
 from curation.quality.rules import decide, load_rules, settings_of
 from curation.schemas import SIGNALS, TABLES
+
+sys.path.append(str(Path(__file__).parents[1]))  # where this runs by itself
+
+import run_records
 
 DUMPS = ("B-2021", "A-2023", "C-2026")  # not in the order of their names
 MAX_FILE_ROWS = 50_000
@@ -262,26 +266,8 @@ def _commit(
     settings: Mapping[str, Any] | None = None,
     slice: str = "0000",
 ) -> None:
-    lake.commit(
-        RunRecord(
-            stage=stage,
-            dump=dump,
-            slice=slice,
-            key=f"{stage} of {dump}",
-            attempt="made",
-            stage_version=1,
-            inputs={},
-            settings=settings or {},
-            artifacts={},
-            packages={},
-            started_at="2026-01-01T00:00:00Z",
-            seconds=1.0,
-            rows={"in": num_in, "kept": num_kept, "rejected": num_in - num_kept},
-            num_bytes={"in": num_in, "kept": num_kept, "removed": num_in - num_kept},
-            counts=counts,
-            files=tuple(files),
-        )
-    )
+    more = {"counts": counts, "settings": settings or {}, "files": tuple(files)}
+    lake.commit(run_records.made(stage, dump, slice, num_in, num_kept, **more))
 
 
 VOCABULARY = [f"{a}{b}{c}" for a in ("ba", "do", "ki", "<i>") for b in "aeiou" for c in "lnrst&"]
