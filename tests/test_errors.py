@@ -32,6 +32,11 @@ def test_every_section_is_a_heading_of_the_readme() -> None:
     assert named - anchors(README) == set()
 
 
+def test_links_within_the_readme_are_headings() -> None:
+    linked = set(re.findall(r"\]\(#([\w-]+)\)", README))
+    assert linked and linked - anchors(README) == set()
+
+
 def test_every_module_with_a_section_is_there() -> None:
     assert [name for name in SECTIONS if find_spec(name) is None] == []
 

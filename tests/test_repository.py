@@ -89,6 +89,15 @@ def test_no_large_file_is_tracked(tracked: list[str]) -> None:
     assert sum(size for name, size in sizes.items() if name.startswith(models)) < 5_000_000
 
 
+def test_pictures_are_shown_described_and_small() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"!\[([^]]*)\]\(([^)]+)\)", readme))
+    pictures = (ROOT / "notebooks" / "pictures").glob("*.png")
+    assert {ROOT / path for path in shown.values()} == set(pictures)
+    assert all(len(description) > 20 for description in shown)
+    assert all((ROOT / path).stat().st_size < 150_000 for path in shown.values())
+
+
 def test_makefile_installs_no_system_package() -> None:
     assert "apt-get" not in (ROOT / "Makefile").read_text()
 

@@ -2,11 +2,17 @@
 
 import ast
 import json
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from curation.engine.report import write_report
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -54,11 +60,36 @@ def test_a_notebook_runs(undisturbed, path: Path, executed, tmp_path: Path) -> N
 
 
 def test_the_notebook_of_training_draws_runs(executed, tmp_path: Path) -> None:
-    lines = [{"step": n, "tokens": n, "loss": 9 / n, "tokens_per_second": 7} for n in range(1, 9)]
-    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    metrics(tmp_path)
     cells = list(executed(FOLDER / "05_training.ipynb", tmp_path, tmp_path))
     assert not any("no training run" in shown for _, _, shown in cells)
     assert sum("image/png" in kinds for _, kinds, _ in cells) == 2
+
+
+def metrics(folder: Path) -> None:
+    """Write what a run of eight steps would."""
+    lines = [{"step": n, "tokens": n, "loss": 9 / n, "tokens_per_second": 7} for n in range(1, 9)]
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="needs chromium"
+)
+def test_the_pictures_of_the_readme_are_made(undisturbed, tmp_path: Path) -> None:
+    done = undisturbed(4)
+    (tmp_path / "lake").symlink_to(done.lake.path)
+    write_report(done.lake, tmp_path / "report.html", done.config)
+    metrics(tmp_path / "train")
+    script = FOLDER / "pictures" / "make.py"
+    subprocess.run([sys.executable, script, "--demo", tmp_path, "--to", tmp_path], check=True)
+    made = {path.name for path in tmp_path.glob("*.png")}
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert made == set(re.findall(r"!\[[^]]+\]\(notebooks/pictures/([\w.]+)\)", readme))
+    assert made == {path.name for path in (FOLDER / "pictures").glob("*.png")}
+    assert all(1_000 < path.stat().st_size < 150_000 for path in tmp_path.glob("*.png"))
 
 
 @pytest.fixture
