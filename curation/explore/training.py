@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from curation.engine.pictures import COLORS, figure, label
 from curation.train.scaling import optimum
@@ -87,6 +88,8 @@ def _draw(axes: Axes, metrics: pd.DataFrame, column: str, unit: str) -> None:
         mean = run[column].rolling(window, min_periods=1).mean()
         axes.plot(run["tokens"], run[column], color=color, alpha=0.25, lw=0.8)
         axes.plot(run["tokens"], mean, color=color, label=label(str(name)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(EngFormatter())  # 800 k, 2 T
     axes.set_xlabel("tokens")
     axes.set_ylabel(unit)
     if column == "tokens_per_second":

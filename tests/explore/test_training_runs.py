@@ -1,8 +1,10 @@
 """Metrics of runs as notebooks read them; needs no torch."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from curation.explore import training
@@ -33,6 +35,16 @@ def test_runs_are_read_in_bounded_memory(folder: Path) -> None:
         (axes,) = draw(metrics).axes
         assert [len(line.get_xdata()) for line in axes.lines] == [1667, 1667, 3, 3]
     assert training.read_runs(folder / "short")["run"].unique().tolist() == ["short"]
+
+
+@pytest.mark.parametrize("num_tokens", [900, 819_200, 2 * 10**12])
+def test_numbers_of_tokens_stand_apart(num_tokens: int) -> None:
+    runs = pd.DataFrame({"run": "r", "tokens": [num_tokens // 200, num_tokens], "loss": [8.0, 5.0]})
+    (axes,) = training.loss_figure(runs).axes
+    axes.figure.canvas.draw()
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    assert len(boxes) > 3
+    assert all(b.x0 - a.x1 > 8 for a, b in pairwise(boxes))  # pixels: a digit
 
 
 def test_no_run_is_an_empty_table(tmp_path: Path) -> None:
