@@ -204,6 +204,12 @@ def extractor_parser() -> argparse.ArgumentParser:
         help="weight of such a page beside one with a gold text; default 0.3",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of CatBoost; default 0")
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        metavar="FILE",
+        help="write the texts of gold pages by models that had not seen their site (JSON lines)",
+    )
     parser.add_argument("--to", type=Path, required=True, help="the card to write, NAME.json")
     return parser
 
@@ -222,6 +228,7 @@ def train_extractor(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         options.to,
         seed=options.seed,
         sources=[path.name for path in (*options.gold, *options.teacher)],
+        held_out=options.held_out,
         tell=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  # it takes long
     )
 

@@ -60,6 +60,7 @@ class Page(NamedTuple):
     """A page with the text that it should give; the set and site it is of."""
 
     set: str
+    id: str
     site: str
     html: bytes
     gold: str
@@ -100,7 +101,7 @@ def read_gold(folder: Path) -> list[Page]:
                     f"{', '.join(GOLD_COLUMNS)}, and html/**/ID.html.gz ({error!r})"
                 ) from None
             site = _site(row.get("url") or f"https://{row['id']}.invalid/")
-            pages.append(Page(folder.name, site, html, row[column] or ""))
+            pages.append(Page(folder.name, str(row["id"]), site, html, row[column] or ""))
     return pages
 
 
@@ -111,7 +112,7 @@ def read_taught(archive: Path, weight: float) -> list[Page]:
         columns = [batch[name] for name in ("payload", "charset", "content_type")]
         texts = extract(*columns, engine="trafilatura").field("text").to_pylist()
         pages += [
-            Page(TAUGHT, _site(url), html, text, weight)
+            Page(TAUGHT, url, _site(url), html, text, weight)
             for url, html, text in zip(
                 batch["url"].to_pylist(), batch["payload"].to_pylist(), texts, strict=True
             )
@@ -126,31 +127,39 @@ def make(
     *,
     seed: int = 0,
     sources: Sequence[str] = (),
+    held_out: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Cross-validate and train; write the model and its card, `to`, and return the card.
 
     The card has, for each gold set, the mean F1 on pages of sites that the model had not seen, with
-    its bootstrap interval; and quantiles of the F1 that it expected of them.
+    its bootstrap interval; and quantiles of the F1 that it expected of them. held_out: a file for
+    the texts of those pages, JSON lines with set, id, text and expected_f1.
     """
     examples = [each for each in map(example, pages) if each]
     tell(f"{len(pages)} pages, {len(examples)} of them with text")
-    found = cross_validate(examples, seed, tell)
-    scores: dict[str, list[float]] = {page.set: [] for page in pages if page.set != TAUGHT}
-    for page in pages:  # a page without a block has no text
-        if page.set in scores and words(page.gold):
-            scores[page.set].append(0.0)
-    expected = []
-    at = dict.fromkeys(scores, 0)
-    for each, (text, expected_f1) in zip(examples, found, strict=True):
-        if each.page.set not in scores:
-            continue
-        expected.append(expected_f1)
-        score = f1(text, each.page.gold)
-        if score is not None:
-            scores[each.page.set][at[each.page.set]] = score
-            at[each.page.set] += 1
-    contents = contents_of(train(examples, seed))
+    firsts: Firsts = {}
+    found = cross_validate(examples, seed, firsts, tell)
+    texts = {  # a page without a block has no text
+        (page.set, page.id): ("", 0.0) for page in pages if page.set != TAUGHT
+    }
+    texts.update(
+        ((each.page.set, each.page.id), result)
+        for each, result in zip(examples, found, strict=True)
+        if each.page.set != TAUGHT
+    )
+    scores: dict[str, list[float]] = {}
+    for page in pages:
+        if page.set != TAUGHT and words(page.gold):
+            scores.setdefault(page.set, []).append(
+                f1(texts[page.set, page.id][0], page.gold) or 0.0
+            )
+    if held_out:
+        with held_out.open("w", encoding="utf-8") as lines:
+            for (name, id), (text, expected_f1) in texts.items():
+                row = {"set": name, "id": id, "text": text, "expected_f1": expected_f1}
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    contents = contents_of(train(examples, seed, firsts))
     model = to.with_suffix(".npz")
     model.write_bytes(contents)
     data = hashlib.sha256()
@@ -174,7 +183,8 @@ def make(
             for name, own in scores.items()
         },
         "expected_f1_quantiles": [
-            round(float(x), 4) for x in np.quantile(expected, np.linspace(0, 1, 101))
+            round(float(x), 4)
+            for x in np.quantile([e for _, e in texts.values()], np.linspace(0, 1, 101))
         ],
     }  # fmt: skip
     models.write_card(to, card)
@@ -195,36 +205,30 @@ def example(page: Page) -> Example | None:
     return Example(page, blocks, features, shape, _labels(blocks, page.gold))
 
 
-def train(examples: Sequence[Example], seed: int = 0) -> Model:
-    """Return the model of some examples. Deterministic; about a minute for 600 pages.
+def train(examples: Sequence[Example], seed: int = 0, firsts: "Firsts | None" = None) -> Model:
+    """Return the model of some examples. Deterministic; about two minutes for 800 pages.
 
-    Needs the extra `extractor` (CatBoost); raises PrerequisiteMissing.
+    firsts: first forests that are known, see `cross_validate`. Needs the extra `extractor`
+    (CatBoost); raises PrerequisiteMissing.
     """
-    table = _probabilities()
-    folds = _folds(examples)
-    seconds: list[Float32Array] = [np.empty(0, np.float32)] * len(examples)
-    for fold in range(NUM_FOLDS):
-        own = [i for i in range(len(examples)) if folds[i] == fold]
-        if not own:
-            continue
-        others = [i for i in range(len(examples)) if folds[i] != fold]
-        unseen = _fit([examples[i] for i in others], [examples[i].features for i in others], seed)
-        for i in own:
-            first = likelihood(examples[i].features, unseen, table)
-            again = describe_again(first, examples[i].shape)
-            seconds[i] = np.concatenate((examples[i].features, again))
-    first_forest = _fit(examples, [each.features for each in examples], seed)
-    return Model(first_forest, _fit(examples, seconds, seed), table)
+    return _train(examples, _folds(examples), frozenset(), {} if firsts is None else firsts, seed)
 
 
 def cross_validate(
-    examples: Sequence[Example], seed: int = 0, tell: Callable[[str], None] = lambda _: None
+    examples: Sequence[Example],
+    seed: int = 0,
+    firsts: "Firsts | None" = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[str, float]]:
-    """Return, for each example, the text of a model that has not seen its site, and expected F1."""
+    """Return, for each example, the text of a model that has not seen its site, and expected F1.
+
+    firsts: receives the first forests, many of which `train` needs too.
+    """
+    firsts = {} if firsts is None else firsts
     folds = _folds(examples)
     found: list[tuple[str, float]] = [("", 0.0)] * len(examples)
     for fold in range(NUM_FOLDS):
-        model = train([e for e, own in zip(examples, folds, strict=True) if own != fold], seed)
+        model = _train(examples, folds, frozenset({fold}), firsts, seed)
         for i, each in enumerate(examples):
             if folds[i] == fold:
                 found[i] = text_of(each, model)
@@ -278,6 +282,42 @@ def _folds(examples: Sequence[Example]) -> list[int]:
         int.from_bytes(hashlib.sha256(each.page.site.encode()).digest()[:8], "big") % NUM_FOLDS
         for each in examples
     ]
+
+
+Firsts = dict[frozenset[int], Forest]
+"""First forests by the folds that they have not seen."""
+
+
+def _train(
+    examples: Sequence[Example],
+    folds: Sequence[int],
+    unseen: frozenset[int],
+    firsts: Firsts,
+    seed: int,
+) -> Model:
+    """Return a model that has not seen some folds."""
+    table = _probabilities()
+    own = [i for i in range(len(examples)) if folds[i] not in unseen]
+    both = []
+    for i in own:  # each by a forest that has not seen its fold either
+        first = _first(examples, folds, unseen | {folds[i]}, firsts, seed)
+        again = describe_again(likelihood(examples[i].features, first, table), examples[i].shape)
+        both.append(np.concatenate((examples[i].features, again)))
+    first = _first(examples, folds, unseen, firsts, seed)
+    return Model(first, _fit([examples[i] for i in own], both, seed), table)
+
+
+def _first(
+    examples: Sequence[Example],
+    folds: Sequence[int],
+    unseen: frozenset[int],
+    firsts: Firsts,
+    seed: int,
+) -> Forest:
+    if unseen not in firsts:
+        own = [each for each, fold in zip(examples, folds, strict=True) if fold not in unseen]
+        firsts[unseen] = _fit(own, [each.features for each in own], seed)
+    return firsts[unseen]
 
 
 def _labels(blocks: Blocks, gold: str) -> Float32Array:

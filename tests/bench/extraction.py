@@ -1,34 +1,52 @@
 """Measure extraction engines against gold texts: accuracy and speed, as a Markdown table.
 
     CURATION_GOLD_DATA=FOLDER python tests/bench/extraction.py [--engine NAME ...] [--set NAME ...]
-        [--by type language] [--pages N] [--worst N] [--stated]
+        [--held-out FILE] [--by type language] [--pages N] [--worst N] [--stated]
+        [--unsure FILE.png]
 
 The folder holds `extraction-*` sets: ground-truth.jsonl.gz and html/ with gzipped pages, which are
 not part of this project. A page scores the overlap of two bags of words (curation.ingest.text, so a
-CJK character is a word): precision and recall are the shared words over those found and those of
-the gold text, F1 is their harmonic mean; a table row has the means over its pages (macro). No words
+CJK character is a word): F1 is the harmonic mean of precision and recall; a table row has the means
+over its pages (macro) and, between brackets, the 95 % bootstrap interval of the mean. No words
 found where there are some gives 0; a page whose gold text is empty is left out of the scores and
 counted. Rejected pages count as empty.
 
+The model of `blocks` was trained on these pages. Its texts are therefore those of FILE, which
+`curation train-extractor --held-out FILE` writes: of each page by a model that has not seen its
+site. `--unsure` draws what sending unsure pages to trafilatura does, into FILE.png.
+
 Pages per second are of `curation.ingest.extract` as ingest runs it (decoding, sniffing, what the
 page states, formulas, extraction, cleaning), on one thread, in CPU time of the process; the second
-of two rounds counts.
+of two rounds counts. turbohtml is called on pages decoded by us, where it is installed.
 """
 
 import argparse
 import gzip
 import json
 import os
+import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from curation.ingest import charset
 from curation.ingest.extract import ENGINES, extract
+from curation.ingest.extractor_training import interval
 from curation.ingest.text import words
+
+try:
+    import turbohtml
+except ImportError:
+    turbohtml = None
+
+OURS = "blocks"
+TURBOHTML = "turbohtml"  # its own scoring after Readability
+HELD_OUT = Path(__file__).parent / "corpora" / "held-out.jsonl"
+ALL_ENGINES = (*ENGINES, TURBOHTML) if turbohtml else tuple(ENGINES)
 
 SETS = {  # name of the set: (folder, column of the gold text, column of the page type)
     "scrapinghub": ("extraction-scrapinghub-a", "articleBody", None),
@@ -37,6 +55,7 @@ SETS = {  # name of the set: (folder, column of the gold text, column of the pag
 }
 MIN_GROUP = 5  # languages with fewer pages are one row, "other"
 ROUNDS = 2
+UNSURE_SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 STATED = {"title": "title", "author": "author", "publish_date": "published_at"}
 
 
@@ -61,30 +80,102 @@ class Score(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--engine", action="append", choices=ENGINES, help="default: all")
+    parser.add_argument("--engine", action="append", choices=ALL_ENGINES, help="default: all")
     parser.add_argument("--set", action="append", choices=SETS, help="default: all")
     parser.add_argument(
         "--by", nargs="*", choices=("type", "language"), default=["type", "language"]
     )
+    parser.add_argument("--held-out", type=Path, default=HELD_OUT, metavar="FILE")
+    parser.add_argument("--unsure", type=Path, metavar="FILE.png", help="draw speed and accuracy")
     parser.add_argument("--pages", type=int, help="only the first N of each set")
     parser.add_argument("--worst", type=int, default=0, help="name the N worst pages of a set")
     parser.add_argument("--stated", action="store_true", help="title, author, date instead (wcxb)")
     options = parser.parse_args()
-    folder = os.environ.get("CURATION_GOLD_DATA")
-    if not folder:
-        parser.error("CURATION_GOLD_DATA names no folder; set it to the one with extraction-* sets")
-    engines = options.engine or list(ENGINES)
-    sets = {name: load(Path(folder), name)[: options.pages] for name in options.set or SETS}
+    engines = options.engine or list(ALL_ENGINES)
+    if OURS in engines and not options.stated and not options.held_out.exists():
+        parser.error(
+            f"{options.held_out} is missing: curation train-extractor --held-out writes it, "
+            "or leave the engine blocks out"
+        )
+    sets = {name: load(gold_folder(), name)[: options.pages] for name in options.set or SETS}
     if options.stated:
         print(stated_table(sets.get("wcxb", []), engines[-1]), end="")
         return
+    held_out = read_held_out(options.held_out) if OURS in engines else {}
     found = {
-        (name, engine): run(pages, engine) for name, pages in sets.items() for engine in engines
+        (name, engine): run(name, pages, engine, held_out)
+        for name, pages in sets.items()
+        for engine in engines
     }
     print(table(sets, engines, found, options.by), end="")
     for name, pages in sets.items():
         for engine in engines if options.worst else ():
             print(worst(name, pages, engine, found[name, engine][0], options.worst), end="")
+    if options.unsure:
+        draw_unsure(sets, found, held_out, options.unsure)
+
+
+def extract_blocks_vs_trafilatura_speed() -> dict[str, Any]:
+    """Pages a second of all sets, and of trafilatura."""
+    speeds = {OURS: 0.0, "trafilatura": 0.0}
+    num_pages = 0
+    for name in SETS:
+        pages = load(gold_folder(), name)
+        num_pages += len(pages)
+        for engine in speeds:
+            speeds[engine] += len(pages) / run(name, pages, engine, read_held_out(HELD_OUT))[1]
+    ours, peer = num_pages / speeds[OURS], num_pages / speeds["trafilatura"]
+    return result(ours, peer, "pages/s/core", "trafilatura on the same pages, as ingest runs both")
+
+
+def extract_blocks_f1_scrapinghub() -> dict[str, Any]:
+    """Mean word F1 on news, on sites not trained on, and trafilatura's."""
+    return accuracy("scrapinghub")
+
+
+def extract_blocks_f1_magic_html() -> dict[str, Any]:
+    """Mean word F1 on articles and forums, on sites not trained on, and trafilatura's."""
+    return accuracy("magic-html")
+
+
+def extract_blocks_f1_wcxb() -> dict[str, Any]:
+    """Mean word F1 on seven types of pages, on sites not trained on, and trafilatura's."""
+    return accuracy("wcxb")
+
+
+def accuracy(name: str) -> dict[str, Any]:
+    pages = load(gold_folder(), name)
+    held_out = read_held_out(HELD_OUT)
+    means = []
+    for engine in (OURS, "trafilatura"):
+        scores = run(name, pages, engine, held_out, rounds=1)[0]
+        means.append(interval([page_score.f1 for page_score in scores if page_score]))
+    found = result(means[0][0], means[1][0], "word F1", "trafilatura on the same pages", 4)
+    return {**found, "n": len(pages), "intervals": [[round(x, 4) for x in m] for m in means]}
+
+
+def result(ours: float, peer: float, unit: str, peer_name: str, digits: int = 1) -> dict[str, Any]:
+    return {
+        "ours": round(ours, digits),
+        "peer": round(peer, digits),
+        "ratio": round(ours / peer, 3),
+        "unit": unit,
+        "peer_name": peer_name,
+    }
+
+
+def gold_folder() -> Path:
+    folder = os.environ.get("CURATION_GOLD_DATA")
+    if not folder:
+        sys.exit("CURATION_GOLD_DATA names no folder; set it to the one with extraction-* sets")
+    return Path(folder)
+
+
+def read_held_out(path: Path) -> dict[tuple[str, str], tuple[str, float]]:
+    """Return text and expected F1 by folder and id of the page."""
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return {(row["set"], row["id"]): (row["text"], row["expected_f1"]) for row in rows}
 
 
 def load(folder: Path, name: str) -> list[Page]:
@@ -105,15 +196,28 @@ def load(folder: Path, name: str) -> list[Page]:
     return pages
 
 
-def run(pages: Sequence[Page], engine: str) -> tuple[list[Score | None], float]:
+def run(
+    name: str,
+    pages: Sequence[Page],
+    engine: str,
+    held_out: Mapping[tuple[str, str], tuple[str, float]],
+    rounds: int = ROUNDS,
+) -> tuple[list[Score | None], float]:
     """Return each page's score and the pages per second of an engine."""
     payload = pa.array([page.html for page in pages], pa.binary())
     unknown = pa.nulls(len(pages), pa.string())
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         start = time.process_time()
-        found = extract(payload, unknown, unknown, engine=engine)
+        if engine == TURBOHTML:
+            decoded = [charset.decode(page.html, None) for page in pages]
+            texts = [turbohtml.parse(page).main_text() if page else "" for page in decoded]
+        else:
+            found = extract(payload, unknown, unknown, engine=engine)
         seconds = time.process_time() - start
-    texts = found.field("text").to_pylist()
+    if engine == OURS:
+        texts = [held_out[SETS[name][0], page.id][0] for page in pages]
+    elif engine != TURBOHTML:
+        texts = found.field("text").to_pylist()
     scores = [score(text or "", page.gold) for text, page in zip(texts, pages, strict=True)]
     return scores, len(pages) / seconds
 
@@ -146,12 +250,68 @@ def table(
             cells = []
             for engine in engines:
                 scores = [found[name, engine][0][i] for i in members]
-                known = [page_score for page_score in scores if page_score is not None]
-                means = [sum(values) / len(known) for values in zip(*known, strict=True)]
-                precision, recall, f1 = (f"{mean:.3f}".lstrip("0") for mean in means)
-                cells.append(f"**{f1}** {precision} {recall}")
+                known = [page_score.f1 for page_score in scores if page_score is not None]
+                mean, low, high = (f"{value:.3f}".lstrip("0") for value in interval(known))
+                cells.append(f"**{mean}** ({low} {high})")
             rows.append(f"| {name}, {label} | {len(known)} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n\nCells: **F1** precision recall.\n"
+    return "\n".join(rows) + "\n\nCells: **F1** (95 % interval).\n"
+
+
+def draw_unsure(
+    sets: Mapping[str, list[Page]],
+    found: Mapping[tuple[str, str], tuple[list[Score | None], float]],
+    held_out: Mapping[tuple[str, str], tuple[str, float]],
+    path: Path,
+) -> None:
+    """Draw, for shares of unsure pages that trafilatura extracts, F1 of each set against speed."""
+    from matplotlib import pyplot
+
+    rows = [
+        (held_out[SETS[name][0], page.id][1], name, ours.f1, other.f1)
+        for name, pages in sets.items()
+        for page, ours, other in zip(
+            pages, found[name, OURS][0], found[name, "trafilatura"][0], strict=True
+        )
+        if ours and other
+    ]
+    rows.sort()
+    seconds = {  # of a page
+        engine: sum(len(pages) / found[name, engine][1] for name, pages in sets.items())
+        / sum(map(len, sets.values()))
+        for engine in (OURS, "trafilatura")
+    }
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name in sets:
+        speeds, means = [], []
+        for share in UNSURE_SHARES:
+            num_sent = round(share * len(rows))
+            speeds.append(1 / (seconds[OURS] + share * seconds["trafilatura"]))
+            f1 = [
+                other if i < num_sent else ours
+                for i, (_, of, ours, other) in enumerate(rows)
+                if of == name
+            ]
+            means.append(sum(f1) / len(f1))
+            print(
+                f"{name}: {share:.0%} to trafilatura: F1 {means[-1]:.4f}, {speeds[-1]:.0f} pages/s"
+            )
+        (line,) = axes.plot(
+            speeds, means, "o-", label=f"{name}: blocks, unsure pages to trafilatura"
+        )
+        alone = [other for _, of, _, other in rows if of == name]
+        axes.plot(
+            1 / seconds["trafilatura"], sum(alone) / len(alone), "x",
+            color=line.get_color(), label=f"{name}: trafilatura", markersize=9,
+        )  # fmt: skip
+    for share in UNSURE_SHARES:
+        speed = 1 / (seconds[OURS] + share * seconds["trafilatura"])
+        axes.annotate(f"{share:.0%}", (speed, axes.get_ylim()[0]), fontsize=8, ha="center")
+    axes.set_xscale("log")
+    axes.set_xlabel("pages/s/core")
+    axes.set_ylabel("mean word F1")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def groups(pages: Sequence[Page], by: Iterable[str]) -> dict[str, list[int]]:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import corpus
 import dedup
 import end_to_end
+import extraction as extraction_engines
 import planning
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -519,6 +520,10 @@ EXPERIMENTS = {
         planning.capacity_error,
         end_to_end.e2e_vs_datatrove,
         end_to_end.e2e_fast_vs_datatrove,
+        extraction_engines.extract_blocks_vs_trafilatura_speed,
+        extraction_engines.extract_blocks_f1_scrapinghub,
+        extraction_engines.extract_blocks_f1_magic_html,
+        extraction_engines.extract_blocks_f1_wcxb,
     )
 }
 NAMES = [*MEASUREMENTS, *EXPERIMENTS]
