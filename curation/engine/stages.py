@@ -67,8 +67,11 @@ class Unit:
 
 
 def _ingest_packages(config: Config) -> Sequence[str]:
-    is_resiliparse = config.ingest.extractor == "resiliparse"
-    engine = ("resiliparse",) if is_resiliparse else ("trafilatura", "lxml", "justext")
+    settings = config.ingest
+    is_trafilatura = settings.extractor.startswith("trafilatura") or (
+        settings.extractor == "blocks" and settings.unsure_share > 0
+    )
+    engine = ("trafilatura", "lxml", "justext") if is_trafilatura else ()
     readers = ("fastwarc", "warcio", "zlib-ng", "idna")
     return (*readers, "resiliparse", "chardet", "fasttext-predict", *engine)
 
@@ -81,8 +84,13 @@ def _language_models(config: Config) -> Sequence[str]:
 def _ingest_settings(config: Config) -> Mapping[str, Any]:
     settings = asdict(config.ingest)
     # files are among the artifacts, by their digests and in this order
-    for file in ("language_model", "second_language_model", "public_suffix_list"):
+    for file in (
+        "language_model", "second_language_model", "public_suffix_list", "extractor_model",
+    ):  # fmt: skip
         del settings[file]
+    if config.ingest.extractor != "blocks":
+        for option in ("unsure_share", "comments"):
+            del settings[option]
     settings["url_lists"] = [[each.name, each.format] for each in _lists_in_files(config)]
     return settings
 
@@ -96,6 +104,7 @@ def _ingest_artifacts(config: Config) -> Sequence[str]:
     needs_suffixes = any(each.format == "registered_domains" for each in lists)
     return [
         *_language_models(config),
+        *([config.ingest.extractor_model] if config.ingest.extractor == "blocks" else []),
         *([config.ingest.public_suffix_list] if needs_suffixes else []),
         *(each.path for each in lists),
     ]

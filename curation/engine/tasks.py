@@ -218,7 +218,7 @@ def _ingest_batch(
     decision.reject(pc.is_valid(rule), rule, _entry_and_list(blocked))
 
     alive = decision.alive
-    page = _extract(records.filter(pa.array(alive)), settings)
+    page = _extract(records.filter(pa.array(alive)), settings, context.artifacts)
     text = decision.spread(page.field("text"), alive)
     stated = {
         name: decision.spread(page.field(name), alive)
@@ -313,8 +313,18 @@ def _languages(
     return lang, score, script
 
 
-def _extract(records: pa.RecordBatch, settings: Any) -> pa.StructArray:
+def _extract(
+    records: pa.RecordBatch, settings: IngestConfig, artifacts: Mapping[str, str]
+) -> pa.StructArray:
     """Extract HTML from responses; pass the text of conversions and documents."""
+    options = {}
+    if settings.extractor == "blocks":
+        options = {
+            "model": settings.extractor_model,
+            "model_digest": artifacts[settings.extractor_model],
+            "unsure_share": settings.unsure_share,
+            "comments": settings.comments,
+        }
     is_html = pc.equal(records["record_type"], "response").to_numpy(zero_copy_only=False)
     html = records.filter(pa.array(is_html))
     plain = records.filter(pa.array(~is_html))
@@ -328,6 +338,7 @@ def _extract(records: pa.RecordBatch, settings: Any) -> pa.StructArray:
                 engine=settings.extractor,
                 limits=limits,
                 net=Net(settings.page_cpu_seconds, settings.page_memory_bytes),
+                options=options,
             ),
             pages.plain_text(plain["payload"], limits=limits),
         ]

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_mime
 from resiliparse.parse.html import HTMLTree
 
+from curation.config import DEFAULT_EXTRACTOR_MODEL
 from curation.ingest import charset as charsets
 from curation.ingest import formulas, main_text, metadata
 
@@ -48,6 +50,8 @@ UNUSUAL = re.compile(
 )
 BLANK_LINES = re.compile(r"\n{3,}")
 
+SMALL_PAGE = b"<title>A page</title><p>A sentence of a page. <p>And another one, with \xc3\xa4."
+
 PRE = re.compile(r"<(/?)pre\b[^<>]*>", re.I)
 INLINE = re.compile(r"</?(?:span|font)\b[^<>]*>", re.I)
 BLANK_LINE = re.compile(r"(?<=\n)[^\S\n]*(?=\n)")
@@ -76,7 +80,10 @@ def extract(
     *,
     engine: str = "blocks",
     max_html_bytes: int = MAX_HTML_BYTES,
+    model: str = DEFAULT_EXTRACTOR_MODEL,
+    model_digest: str = "",
     unsure_share: float = 0.0,
+    comments: bool = True,
 ) -> pa.StructArray:
     """Return struct TEXT_TYPE of HTML payloads: what a page states and its main text, or a reason.
 
@@ -90,14 +97,18 @@ def extract(
 
     engine: a name in ENGINES. `blocks` (see `main_text`) is ours; `trafilatura` leaves comments out
     and takes ten times as long, `trafilatura_precision` drops more in doubt, `trafilatura_fast`
-    tries no second algorithm; `resiliparse` is the least accurate. With `blocks`, unsure_share of
-    pages go to trafilatura: those of which the model expects least, see `main_text.least_expected`.
+    tries no second algorithm; `resiliparse` is the least accurate. The last four are for `blocks`:
+    the card of its model, with the digest that it must have where one is given; the share of pages
+    that go to trafilatura, those of which the model expects least (`main_text.least_expected`); and
+    whether comments may be kept.
     Pages do not influence each other. Never raises for a payload.
     What a page may cost is bounded by `limits` and `sandbox`, not here.
     """
     parse = ENGINES[engine]
-    if engine == "blocks" and unsure_share:
-        parse = partial(parse, least=main_text.least_expected(unsure_share))
+    if engine == "blocks":
+        extractor = main_text.load(model, model_digest)
+        least = main_text.least_expected(extractor, unsure_share) if unsure_share else 0.0
+        parse = partial(parse, model=extractor.model, least=least, comments=comments)
     results = [
         None if html is None else _extract_one(html, declared, kind, parse, max_html_bytes)
         for html, declared, kind in zip(
@@ -105,6 +116,12 @@ def extract(
         )
     ]
     return _struct(results)
+
+
+def prepare_extract(**options: Any) -> None:
+    """Load what `extract` with these options needs: libraries, kernels, a model."""
+    unknown = pa.array([None], pa.string())
+    extract(pa.array([SMALL_PAGE]), unknown, unknown, **options)
 
 
 def plain_text(payload: pa.Array) -> pa.StructArray:
@@ -197,8 +214,10 @@ def _normalised(stated: metadata.Stated) -> metadata.Stated:
     return metadata.Stated(title, author, stated.published_at)
 
 
-def _parse_with_blocks(page: str, least: float = 0.0) -> str | None:
-    found = main_text.main_text(page)
+def _parse_with_blocks(
+    page: str, model: main_text.Model, least: float, comments: bool
+) -> str | None:
+    found = main_text.main_text(page, model, comments=comments)
     return found.text if found.expected_f1 >= least else _parse_with_trafilatura(page)
 
 

@@ -31,6 +31,7 @@ from curation.ingest.block_features import Float32Array, Shape, describe, descri
 from curation.ingest.blocks import Blocks, parse
 from curation.ingest.extract import CONTROLS, extract
 from curation.ingest.main_text import (
+    KIND,
     LOGIT,
     STEP_BITS,
     TABLE_SIZE,
@@ -168,7 +169,7 @@ def make(
             hashlib.sha256(page.html).digest() + hashlib.sha256(page.gold.encode()).digest()
         )
     card = {
-        "kind": "extractor",
+        "kind": KIND,
         "language": "*",
         "files": {model.name: hashlib.sha256(contents).hexdigest()},
         "training": {
@@ -238,9 +239,8 @@ def cross_validate(
 
 def text_of(each: Example, model: Model) -> tuple[str, float]:
     """Return the text of an example by a model, and the F1 expected."""
-    page = np.empty(0, np.uint8)
-    likely, _ = probabilities(page, each.blocks, model, (each.features, each.shape))
-    kept, expected_f1 = choose(likely, each.shape[2])
+    likely = probabilities(each.features, each.shape, model)
+    kept, expected_f1 = choose(likely, each.shape.words)
     return written(each.blocks, kept), expected_f1
 
 
@@ -422,7 +422,7 @@ def _fit(examples: Sequence[Example], features: Sequence[Float32Array], seed: in
 
 def _weights(each: Example) -> npt.NDArray[np.float64]:
     """Return the weight of each block: its words, so that all pages weigh nearly the same."""
-    num_words = np.maximum(each.shape[2], 0.3)
+    num_words = np.maximum(each.shape.words, 0.3)
     clear = np.maximum(np.abs(2 * each.labels - 1), 0.1)
     weights: npt.NDArray[np.float64] = (
         each.page.weight * clear * num_words / num_words.sum() ** 0.75

@@ -14,16 +14,16 @@ that comes with the model, so that a page gives the same text on every machine.
 """
 
 import io
-import json
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from curation import models
+from curation.config import DEFAULT_EXTRACTOR_MODEL
 from curation.errors import ArtifactInvalid
 from curation.ingest.block_features import (
     FEATURES,
@@ -57,7 +57,7 @@ from curation.ingest.blocks import (
     parse,
 )
 
-MODEL, CARD = "main-text.npz", "main-text.json"
+KIND = "extractor"
 # A sum of leaves is an integer of this many parts of a logit; the table has a step every 1/64.
 LOGIT = 1 << 16
 STEP_BITS = 10
@@ -98,37 +98,30 @@ class MainText(NamedTuple):
     expected_f1: float
 
 
-def main_text(page: str, model: Model | None = None) -> MainText:
+def main_text(page: str, model: Model, *, comments: bool = True) -> MainText:
     """Return the main text of a decoded page and the expected F1. Cost: about 1.5 ms for 200 kB.
 
-    model: the one that ships unless another is given. Lone surrogates become "?".
+    comments: whether what stands in elements named after comments may be kept; many forums name
+    their posts so. Lone surrogates become "?".
     """
     data = np.frombuffer(page.encode("utf-8", "replace"), np.uint8)
     blocks = parse(data)
     if not len(blocks.blocks):
         return MainText("", 0.0)
-    likely, shape = probabilities(data, blocks, model or shipped())
-    kept = np.zeros(len(likely), np.bool_)
-    expected_f1 = _choose(likely, shape[2], kept)
+    found, shape = describe(data, blocks)
+    kept, expected_f1 = choose(probabilities(found, shape, model), shape.words)
+    if not comments:
+        kept &= found[COMMENT_ROW] == 0
     return MainText(written(blocks, kept), expected_f1)
 
 
-def probabilities(
-    page: UInt8Array,
-    blocks: Blocks,
-    model: Model,
-    described: tuple[Float32Array, Shape] | None = None,
-) -> tuple[Float32Array, Shape]:
-    """Return how likely each block is main text, float32 (num_blocks,), and the page's shape.
-
-    described: what `describe` says of the page, where that is known.
-    """
-    found, shape = described or describe(page, blocks)
+def probabilities(found: Float32Array, shape: Shape, model: Model) -> Float32Array:
+    """Return how likely each block is main text, float32 (num_blocks,), by what describes it."""
     first = likelihood(found, model.first, model.probabilities)
     both = np.concatenate((found, describe_again(first, shape)))
     likely = likelihood(both, model.second, model.probabilities)
     _drop_copies(found[HIDDEN_ROW], found[ECHO_ROW], found[ECHOED_ROW], likely)
-    return likely, shape
+    return likely
 
 
 def likelihood(features: Float32Array, forest: Forest, table: Float32Array) -> Float32Array:
@@ -153,26 +146,33 @@ def written(blocks: Blocks, kept: BoolArray) -> str:
     return out[:num_bytes].tobytes().decode("utf-8", "replace")
 
 
-@lru_cache(maxsize=1)
-def shipped() -> Model:
-    """Return the model that ships with the package."""
-    return read(resources.files("curation.ingest").joinpath("models", MODEL).read_bytes())
+class Extractor(NamedTuple):
+    """A model, and quantiles of the F1 that it expects of pages, least first."""
+
+    model: Model
+    expected_f1_quantiles: tuple[float, ...]
 
 
-def least_expected(share: float) -> float:
-    """Return the F1 that the shipped model expects of all but `share` of pages, or more.
+@lru_cache(maxsize=2)
+def load(card: str = DEFAULT_EXTRACTOR_MODEL, digest: str = "") -> Extractor:
+    """Return the extractor of a card, loaded once; with a digest, only that card.
+
+    Raises what `models.card` raises, and ArtifactInvalid for a model of other features.
+    """
+    found = models.card(card, digest or models.sha256(card), KIND)
+    (name,) = found["files"]
+    return Extractor(
+        read(models.beside(card, name).read_bytes()), tuple(found["expected_f1_quantiles"])
+    )
+
+
+def least_expected(extractor: Extractor, share: float) -> float:
+    """Return the F1 that an extractor expects of all but `share` of pages, or more.
 
     By its card's quantiles: pages of its gold sets, each by a model that had not seen its site.
     """
-    quantiles = _card()["expected_f1_quantiles"]
+    quantiles = extractor.expected_f1_quantiles
     return float(np.interp(share, np.linspace(0, 1, len(quantiles)), quantiles))
-
-
-@lru_cache(maxsize=1)
-def _card() -> dict[str, Any]:
-    card = resources.files("curation.ingest").joinpath("models", CARD)
-    found: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
-    return found
 
 
 def read(contents: bytes) -> Model:
@@ -211,6 +211,7 @@ def arrays_of(model: Model) -> Mapping[str, npt.NDArray[np.generic]]:
     return found
 
 
+COMMENT_ROW = FEATURES.index("named_comment")
 HIDDEN_ROW, ECHO_ROW, ECHOED_ROW = (
     FEATURES.index(name) for name in ("own_hidden", "own_echo", "own_echoed")
 )

@@ -6,6 +6,9 @@
 3. `limits` again: the length of the text.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,8 +28,11 @@ def extract_pages(
     engine: str,
     limits: PageLimits,
     net: sandbox.Net,
+    options: Mapping[str, Any] | None = None,
 ) -> pa.StructArray:
     """Return `extract.extract` of HTML payloads within bounds, with value and threshold of errors.
+
+    options: what else `extract.extract` takes.
 
     The type is PAGE_TYPE; null gives null. error is one of `extract`'s, a rule of `limits`, or
     `sandbox_cpu_time`, `sandbox_wall_time`, `sandbox_memory`, `sandbox_crash` (value: the signal or
@@ -37,7 +43,7 @@ def extract_pages(
     found, failures = sandbox.run(
         "curation.ingest.extract:extract",
         [column.filter(sound) for column in (payload, charset, content_type)],
-        {"engine": engine, "max_html_bytes": limits.max_html_bytes},
+        {"engine": engine, "max_html_bytes": limits.max_html_bytes, **(options or {})},
         net,
         extract.TEXT_TYPE,
     )

@@ -44,7 +44,7 @@ import pyarrow as pa
 # A page that waits instead of computing gets this many times its CPU seconds; a starved machine
 # must not look like one.
 WALL_FACTOR = 10
-START_SECONDS = 120.0  # for imports; a cold network disk takes tens of seconds
+START_SECONDS = 300.0  # for imports from a cold network disk, and to compile kernels once
 NUM_STARTS = 3  # tries to start a child before the task fails
 WATCH_SECONDS = 0.02  # how often the parent looks at the child's memory; a page faults 1 GB/s
 # RLIMIT_DATA counts what is reserved too, so it is wider than the bound that is watched.
@@ -101,9 +101,11 @@ def run(
     """Return what a kernel makes of a batch, null where a page failed, and the failures by row.
 
     `function` is "module:name" of a function of equally long Arrow arrays and keyword options (JSON
-    values) that returns one array as long, of result_type, each value from its own row alone. The
-    child of a function is started at the first call and kept by this process until other options or
-    another net are asked for. Call from a thread that lasts: on Linux the child dies with it.
+    values) that returns one array as long, of result_type, each value from its own row alone. Where
+    the module has a `prepare_<name>`, that is called with the options at the start of a child: what
+    it loads is on no page's account. The child of a function is started at the first call and kept
+    by this process until other options or another net are asked for. Call from a thread that lasts:
+    on Linux the child dies with it.
     Raises SandboxBroken if no child starts.
 
     A page that fails costs at most three times its bound and three starts (0.5 s each); pages
@@ -395,6 +397,9 @@ def main(arguments: Sequence[str]) -> None:
     # 3. load the kernel, and take what this costs as the start
     module, _, attribute = function.partition(":")
     kernel = getattr(importlib.import_module(module), attribute)
+    prepare = getattr(importlib.import_module(module), f"prepare_{attribute}", None)
+    if prepare:
+        prepare(**json.loads(options))
     child = _Child(kernel, json.loads(options), Net(**json.loads(net)), state)
     _write_frame(answers, pa.record_batch({}))
     while (header := _read_exactly(0, HEADER.size)) is not None:

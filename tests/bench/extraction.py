@@ -55,6 +55,7 @@ SETS = {  # name of the set: (folder, column of the gold text, column of the pag
 }
 MIN_GROUP = 5  # languages with fewer pages are one row, "other"
 ROUNDS = 2
+SHOWN_SPEEDS = (25, 50, 100, 200, 400)
 UNSURE_SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 STATED = {"title": "title", "author": "author", "publish_date": "published_at"}
 
@@ -303,10 +304,15 @@ def draw_unsure(
             1 / seconds["trafilatura"], sum(alone) / len(alone), "x",
             color=line.get_color(), label=f"{name}: trafilatura", markersize=9,
         )  # fmt: skip
+    axes.set_ylim(axes.get_ylim()[0] - 0.02)
     for share in UNSURE_SHARES:
         speed = 1 / (seconds[OURS] + share * seconds["trafilatura"])
-        axes.annotate(f"{share:.0%}", (speed, axes.get_ylim()[0]), fontsize=8, ha="center")
+        place = (speed, axes.get_ylim()[0] + 0.004)
+        axes.annotate(f"{share:.0%}", place, fontsize=8, ha="center")
+    axes.annotate("sent:", (30, axes.get_ylim()[0] + 0.004), fontsize=8, ha="center")
     axes.set_xscale("log")
+    axes.set_xticks(SHOWN_SPEEDS, [str(speed) for speed in SHOWN_SPEEDS])
+    axes.minorticks_off()
     axes.set_xlabel("pages/s/core")
     axes.set_ylabel("mean word F1")
     axes.grid(alpha=0.3)
