@@ -157,7 +157,6 @@ def check(page: bytes) -> None:
 # --- trees ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
 @given(trees.pages())
 def test_blocks_and_nodes_are_those_of_the_tree(tree):
     source = trees.html_of(tree)
