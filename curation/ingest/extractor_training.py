@@ -12,6 +12,7 @@ import io
 import json
 import math
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -48,6 +49,7 @@ from curation.ingest.text import words
 
 TAUGHT = "taught"  # the set of pages that trafilatura taught
 GOLD = "ground-truth.jsonl.gz"
+TORN = (OSError, EOFError, zlib.error)  # of a file that gzip cannot read
 GOLD_COLUMNS = ("text", "main_content", "articleBody", "content")
 NUM_FOLDS = 5
 MAX_WORDS = 36_000  # that are aligned; a longer page's end is labelled as not main text
@@ -96,7 +98,7 @@ def read_gold(folder: Path) -> list[Page]:
                 row = json.loads(line)
                 column = next(name for name in GOLD_COLUMNS if name in row)
                 html = gzip.decompress(files[str(row["id"])].read_bytes())
-            except (ValueError, KeyError, StopIteration) as error:
+            except (ValueError, TypeError, KeyError, StopIteration, *TORN) as error:
                 raise InputInvalid(
                     f"{path}, line {number}: needs JSON with id, one of "
                     f"{', '.join(GOLD_COLUMNS)}, and html/**/ID.html.gz ({error!r})"
