@@ -1,7 +1,7 @@
 """Pages made to hurt whoever parses them, and kernels that do what such a page may do to a process.
 
 `PAGES` are made by `page(name)`; those under `REJECTED` break the limit named there, all others
-are within the limits and cost what is possible within them.
+are within the limits and cost what is possible within them, and so are those of `FOR_BLOCKS`.
 """
 
 import ctypes
@@ -97,6 +97,34 @@ PAGES = {
     ),
     "5 MB of empty lines": lambda: "<pre>a" + " \n" * (2 * MEGABYTE) + "b</pre>" + TEXT,
 }
+# Within the limits too, and hard for the parser of blocks and what describes them.
+FOR_BLOCKS = {
+    "a million of <": lambda: TEXT + "<" * MEGABYTE,
+    "5 MB of &": lambda: TEXT + "&" * (5 * MEGABYTE),
+    "5 MB of a long name": lambda: "<p>" + "&CounterClockwiseContourIntegra" * (MEGABYTE // 7),
+    "one number of 5 MB": lambda: TEXT + "&#" + "9" * (5 * MEGABYTE),
+    "a class of 5 MB": lambda: TEXT + "<p class='" + "nav top-Ad " * (5 * MEGABYTE // 11) + "'>x",
+    "an id of 5 MB": lambda: TEXT + "<p id='" + "commentComment" * (5 * MEGABYTE // 14) + "'>x",
+    "a comment of !": lambda: TEXT + "<!--" + "-!" * (5 * MEGABYTE // 2),
+    "a title of 5 MB": lambda: "<title>" + "word " * MEGABYTE + "</title>" + TEXT,
+    "unclosed links": lambda: TEXT + "<a href=/>x " * 49_000,
+    "unclosed links and blocks": lambda: TEXT + "<p><a href=/>x " * 45_000,
+    "unclosed items in lists": lambda: TEXT + "<ul>" * 500 + "<li>x " * 90_000,
+    "unclosed cells": lambda: TEXT + "<td>x " * 90_000,
+    "unclosed rows": lambda: TEXT + "<table>" + "<div>" * 500 + "<tr><td>x" * 45_000,
+    "rows in tables": lambda: "<table><tr><td>" * 120 + "<table>" + "<tr><td>x<td>y" * 30_000,
+    "lines in lists": lambda: "<ul><li>" * 200 + "x y<br>" * 90_000,
+    "end tags of nothing": lambda: TEXT + "<span>" * 500 + "</p>" * 90_000 + "x",
+    "end tags of links": lambda: (
+        TEXT + "<a href=/>" + "<div>" * 500 + "</a><a href=/>" * 30_000 + "x"
+    ),
+    "a million words the same": lambda: "<p>" + "spam " * MEGABYTE,
+    "blocks of words the same": lambda: TEXT + "<p>spam spam spam spam spam " * 90_000,
+    "49,000 classes": lambda: TEXT + "".join(f"<p class={i:x}g>x" for i in range(49_000)),
+    "a statement of 4 MB": lambda: (
+        TEXT + "<script type=ld+json>" + '"@type":"article"' * (MEGABYTE // 4) + "</script>"
+    ),
+}
 REJECTED = {
     "10 MB of nested tags": "max_html_bytes",
     "4 MB of nested blocks": "max_html_tags",
@@ -120,7 +148,7 @@ REJECTED = {
 
 
 def page(name: str) -> bytes:
-    html = PAGES[name]()
+    html = (PAGES.get(name) or FOR_BLOCKS[name])()
     return (html if html.startswith("<!DOCTYPE") else f"<html><body>{html}").encode()
 
 

@@ -251,6 +251,21 @@ def test_hostile_pages_are_rejected_by_a_limit_or_cost_little(engine, name):
         assert found["error"] in (None, "no_text")
 
 
+@pytest.mark.parametrize("name", hostile.FOR_BLOCKS)
+def test_pages_hard_for_the_parser_of_blocks_take_linear_time(name):
+    """The most costly takes 1 s: 90,000 blocks, 500 elements around each."""
+    nothing = pa.nulls(1, pa.string())
+    (found,) = extract_pages(
+        pa.array([hostile.page(name)]),
+        nothing,
+        nothing,
+        engine="blocks",
+        limits=hostile.LIMITS,
+        net=Net(page_cpu_seconds=5.0, page_memory_bytes=1 << 30),
+    ).to_pylist()
+    assert found["error"] in (None, "no_text")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_wide_gap_takes_linear_time(engine):
     """It is no end of a line: an expression for trailing space would try each start."""
