@@ -112,7 +112,7 @@ def checked(page: bytes) -> tuple[dict[str, object], float]:
     from block_laws import check
 
     from curation.ingest.block_features import describe
-    from curation.ingest.main_text import choose, probabilities, shipped, written
+    from curation.ingest.main_text import choose, load, probabilities, written
 
     began = time.process_time()
     (found,) = extracted([page])
@@ -125,7 +125,7 @@ def checked(page: bytes) -> tuple[dict[str, object], float]:
     features, shape = describe(data, blocks)
     assert np.isfinite(features).all()
     if len(blocks.blocks):
-        likely, _ = probabilities(data, blocks, shipped(), (features, shape))
+        likely = probabilities(features, shape, load().model)
         assert ((likely >= 0) & (likely <= 1)).all()
         kept, expected = choose(likely, shape.words)
         assert 0 <= expected <= 1 + 1e-9

@@ -27,7 +27,7 @@ from curation.ingest.extractor_training import (
     text_of,
     train,
 )
-from curation.ingest.main_text import LOGIT, TABLE_SIZE, Forest, Model, read
+from curation.ingest.main_text import LOGIT, TABLE_SIZE, Forest, Model, load, read
 
 needs_catboost = pytest.mark.skipif(
     not importlib.util.find_spec("catboost"),
@@ -121,7 +121,7 @@ def test_nothing_is_aligned_to_nothing():
 
 
 def labels(html: str, gold: str) -> list[float]:
-    made = example(Page("a", "a.org", html.encode(), gold))
+    made = example(Page("a", "1", "a.org", html.encode(), gold))
     return made.labels.tolist()
 
 
@@ -140,7 +140,7 @@ def test_words_behind_the_longest_page_are_not_main_text(monkeypatch):
 
 def test_an_example_is_the_page_as_the_engine_reads_it():
     html = "<meta charset=latin1><p>café \x01naïve".encode("latin-1")
-    made = example(Page("a", "a.org", html, "café naïve"))
+    made = example(Page("a", "1", "a.org", html, "café naïve"))
     assert made.blocks.text.tobytes().decode() == "café naïve"
     assert made.labels.tolist() == [1]
     assert made.features.shape == (len(FEATURES), 1)
@@ -148,19 +148,19 @@ def test_an_example_is_the_page_as_the_engine_reads_it():
 
 @pytest.mark.parametrize("html", [b"", b"<p></p>", b"<script>x</script>"])
 def test_a_page_without_blocks_is_no_example(html):
-    assert example(Page("a", "a.org", html, "x")) is None
+    assert example(Page("a", "1", "a.org", html, "x")) is None
 
 
 def test_a_site_is_in_one_fold():
     html = b"<p>Some words."
     sites = [f"site{i % 40}.org" for i in range(200)]
-    examples = [example(Page("a", site, html, "")) for site in sites]
+    examples = [example(Page("a", "1", site, html, "")) for site in sites]
     folds = extractor_training._folds(examples)
     assert len(set(zip(sites, folds, strict=True))) == 40
     assert set(folds) == set(range(NUM_FOLDS))
     # whatever else there is
     assert extractor_training._folds(examples[7:8]) == folds[7:8]
-    other = [example(Page("b", site, b"<p>Other.", "x")) for site in sites[:40]]
+    other = [example(Page("b", "1", site, b"<p>Other.", "x")) for site in sites[:40]]
     assert extractor_training._folds(other) == folds[:40]
 
 
@@ -198,10 +198,10 @@ def test_a_gold_set_is_read_in_its_order(tmp_path):
     pages = {"a": b"<p>a", "b": b"<p>b", "7": b"<p>\xff", "d.e": b""}
     folder = gold_set(tmp_path / "news", lines, pages)
     assert read_gold(folder) == [
-        Page("news", "example.org", b"<p>b", "Té"),
-        Page("news", "a.invalid", b"<p>a", "M"),
-        Page("news", "7.invalid", b"<p>\xff", ""),
-        Page("news", "e.invalid", b"", "C"),
+        Page("news", "b", "example.org", b"<p>b", "Té"),
+        Page("news", "a", "a.invalid", b"<p>a", "M"),
+        Page("news", "7", "7.invalid", b"<p>\xff", ""),
+        Page("news", "d.e", "e.invalid", b"", "C"),
     ]
 
 
@@ -323,7 +323,7 @@ def test_a_model_is_the_same_bytes_twice():
 
 def test_training_without_catboost_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "catboost", None)
-    made = example(Page("a", "a.org", b"<p>x", "x"))
+    made = example(Page("a", "1", "a.org", b"<p>x", "x"))
     with pytest.raises(PrerequisiteMissing, match=r"pip install 'curation\[extractor\]'"):
         train([made])
 
@@ -361,7 +361,9 @@ def made_page(site: int, number: int) -> Page:
             f"<table><tr><td>{'<br>'.join(links)}<td><h1>{title}</h1>{'<br><br>'.join(text)}"
             f"</table><p>{foot} {' | '.join(links[:3])}"
         )
-    return Page("made", f"site{site}.org", html.encode(), "\n\n".join([title, *text]))
+    return Page(
+        "made", f"{site}-{number}", f"site{site}.org", html.encode(), "\n\n".join([title, *text])
+    )
 
 
 @needs_catboost
@@ -413,16 +415,26 @@ def test_a_forest_is_what_catboost_predicts(monkeypatch):
 def test_a_model_and_its_card_are_written(monkeypatch, tmp_path):
     monkeypatch.setattr(extractor_training, "NUM_TREES", 8)
     pages = [made_page(site, number) for site in range(3) for number in range(3)]
-    pages.append(Page("made", "empty.org", b"<p></p>", "Some text that is not in the page"))
+    pages.append(
+        Page("made", "empty", "empty.org", b"<p></p>", "Some text that is not in the page")
+    )
     to = tmp_path / "main-text.json"
     told = []
-    card = extractor_training.make(pages, to, sources=["made"], tell=told.append)
+    held_out = tmp_path / "held-out.jsonl"
+    card = extractor_training.make(pages, to, sources=["made"], held_out=held_out, tell=told.append)
     assert json.loads(to.read_text()) == json.loads(json.dumps(card))
     assert told[0] == "10 pages, 9 of them with text"
     score = card["cross_validation"]["made"]
     assert score["num_pages"] == 10
     assert 0.3 < score["low"] <= score["f1"] <= score["high"] <= 1
+    rows = [json.loads(line) for line in held_out.read_text().splitlines()]
+    assert [(row["set"], row["id"]) for row in rows] == [(page.set, page.id) for page in pages]
+    scores = [f1(row["text"], page.gold) for row, page in zip(rows, pages, strict=True)]
+    assert score["f1"] == pytest.approx(sum(scores) / 10, abs=1e-4)
+    assert scores[-1] == 0
     quantiles = card["expected_f1_quantiles"]
     assert len(quantiles) == 101
     assert quantiles == sorted(quantiles)
-    assert read(to.with_suffix(".npz").read_bytes()).first.features.shape == (8, 6)
+    found = load(str(to))
+    assert found.model.first.features.shape == (8, 6)
+    assert found.expected_f1_quantiles == tuple(quantiles)

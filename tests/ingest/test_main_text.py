@@ -10,21 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import ArtifactInvalid
-from curation.ingest import main_text as module
-from curation.ingest.block_features import FEATURES, SECOND_FEATURES
+from curation.ingest.block_features import FEATURES, SECOND_FEATURES, describe
 from curation.ingest.blocks import BLOCK_END, BLOCK_START, parse
 from curation.ingest.main_text import (
     LOGIT,
     TABLE_SIZE,
+    Extractor,
     Forest,
     Model,
     arrays_of,
     choose,
+    least_expected,
     likelihood,
+    load,
     main_text,
     probabilities,
     read,
-    shipped,
     written,
 )
 from curation.ingest.warc import read_records
@@ -116,7 +117,7 @@ def test_the_second_forest_sees_what_the_first_said():
         LONG_TEXTS.probabilities,
     )
     data = np.frombuffer(page.encode(), np.uint8)
-    likely, _ = probabilities(data, parse(data), two)
+    likely = probabilities(*describe(data, parse(data)), two)
     assert (likely > 0.5).tolist() == [False, False, False, True, False]
 
 
@@ -285,10 +286,17 @@ def test_copies_that_are_both_shown_are_kept():
     assert main_text(f"<p>{SENTENCE}<p>{SENTENCE}", LONG_TEXTS).text == f"{SENTENCE}\n\n{SENTENCE}"
 
 
+def test_comments_may_be_left_out():
+    page = f"<p>{SENTENCE}</p><div class=comment-list><p>{SENTENCE} So I say.</p></div>"
+    assert main_text(page, LONG_TEXTS).text == f"{SENTENCE}\n\n{SENTENCE} So I say."
+    assert main_text(page, LONG_TEXTS, comments=False).text == SENTENCE
+
+
 def test_the_shipped_model_tells_a_text_from_a_menu():
     links = "".join(f"<li><a href=/{i}>Page {i}</a></li>" for i in range(9))
     article = "".join(f"<p>{SENTENCE} It is paragraph {i}.</p>" for i in range(9))
-    found = main_text(f"<nav><ul>{links}</ul></nav><article><h1>Foxes</h1>{article}</article>")
+    page = f"<nav><ul>{links}</ul></nav><article><h1>Foxes</h1>{article}</article>"
+    found = main_text(page, load().model)
     assert "Page 3" not in found.text
     assert found.text.count(SENTENCE) == 9
 
@@ -297,9 +305,10 @@ def test_a_page_gives_the_same_text_after_any_other():
     (batch, *_) = read_records(str(sorted(DUMPS.glob("*.warc.gz"))[0]))
     payloads = [payload for payload in batch["payload"].to_pylist() if payload][:40]
     pages = [payload.decode("utf-8", "replace") for payload in payloads]
-    before = [main_text(page) for page in pages]
+    model = load().model
+    before = [main_text(page, model) for page in pages]
     assert sum(len(found.text) > 100 for found in before) > 30
-    assert [main_text(page) for page in reversed(pages)] == before[::-1]
+    assert [main_text(page, model) for page in reversed(pages)] == before[::-1]
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -336,9 +345,10 @@ def test_a_model_of_other_features_is_refused(changed):
 
 
 def test_the_shipped_model_fits_the_features():
+    model = load().model
     for made, num_features in (
-        (shipped().first, len(FEATURES)),
-        (shipped().second, len(FEATURES) + len(SECOND_FEATURES)),
+        (model.first, len(FEATURES)),
+        (model.second, len(FEATURES) + len(SECOND_FEATURES)),
     ):
         num_trees, depth = made.features.shape
         assert made.thresholds.shape == (num_trees, depth)
@@ -348,18 +358,15 @@ def test_the_shipped_model_fits_the_features():
         assert made.leaves.dtype == np.int32
         assert made.features.min() >= 0
         assert made.features.max() < num_features
-    table = shipped().probabilities
+    table = model.probabilities
     assert table.shape == (TABLE_SIZE,)
     assert (np.diff(table) >= 0).all()
     assert 0 <= table[0] <= table[-1] <= 1
 
 
-def test_pages_go_to_trafilatura_by_the_quantiles_of_the_card(monkeypatch):
-    monkeypatch.setattr(
-        module, "_card", lambda: {"expected_f1_quantiles": [i / 100 for i in range(101)]}
-    )
-    assert module.least_expected(0.0) == 0
-    assert module.least_expected(0.1) == pytest.approx(0.1)
-    assert module.least_expected(1.0) == 1
-    monkeypatch.setattr(module, "_card", lambda: {"expected_f1_quantiles": [0.2, 0.8, 1.0]})
-    assert module.least_expected(0.25) == pytest.approx(0.5)
+def test_pages_go_to_trafilatura_by_the_quantiles_of_the_card():
+    extractor = Extractor(LONG_TEXTS, tuple(i / 100 for i in range(101)))
+    assert least_expected(extractor, 0.0) == 0
+    assert least_expected(extractor, 0.1) == pytest.approx(0.1)
+    assert least_expected(extractor, 1.0) == 1
+    assert least_expected(Extractor(LONG_TEXTS, (0.2, 0.8, 1.0)), 0.25) == pytest.approx(0.5)
