@@ -11,6 +11,7 @@ import pytest
 
 from curation import models
 from curation.config import Config, load
+from curation.engine.stages import STAGES
 from curation.engine.tasks import Context, Outcome, ingest_records
 from curation.ingest import warc
 
@@ -37,7 +38,7 @@ def ingest(folder: Path, *settings: str) -> tuple[dict[str, str], dict[str, tupl
         "[ingest]\nlanguages = []\n"
     )
     config = load(folder / "c.toml", settings)
-    paths = filter(None, (config.ingest.language_model, config.ingest.second_language_model))
+    paths = STAGES["ingest"].artifacts(config)
     context = Context(
         config.lake, "ingest", "A", "0000", "attempt", config, {p: digest(p) for p in paths}
     )
