@@ -27,7 +27,8 @@ BENCH := .venv-bench
 BENCH_PACKAGES := datatrove==0.10.1 trafilatura==1.11.0 lxml==6.1.3 lxml_html_clean==0.4.6 \
 	warcio==1.8.1 faust-cchardet==3.2.0 python-magic==0.4.27 fasttext-numpy2-wheel==0.9.2 \
 	tldextract==5.4.0 pyahocorasick==2.3.1 fasteners==0.20 orjson==3.13.0 regex==2026.11.19 \
-	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1 tokenizers==0.23.3 xxhash==3.8.2
+	datasketch==2.0.0 rensa==0.5.0 spacy==3.8.18 jieba==0.42.1 tokenizers==0.23.3 xxhash==3.8.2 \
+	pyarrow==26.0.1
 
 # What schedules the pipeline: its requirements are many, and locked.
 AIRFLOW := .venv-airflow

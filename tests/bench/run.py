@@ -43,6 +43,7 @@ from curation import models
 from curation.config import DEFAULT_LANGUAGE_MODEL, IngestConfig, load
 from curation.dedup.minhash import MinHashSpec, fingerprint
 from curation.engine import tasks
+from curation.engine.stages import STAGES
 from curation.ingest import extract, langid, sandbox, urls, warc
 from curation.ingest.limits import PageLimits, check_pages
 from curation.ingest.pages import extract_pages
@@ -436,7 +437,7 @@ def urlfilter_vs_datatrove() -> Measurement:
 def ingest(engine: str, note: str) -> Measurement:
     config = load(ROOT / "jobs" / "conf" / "demo.toml")
     config = replace(config, ingest=replace(config.ingest, extractor=engine, min_chars=1))
-    artifacts = {DEFAULT_LANGUAGE_MODEL: models.sha256(DEFAULT_LANGUAGE_MODEL)}
+    artifacts = {path: models.sha256(path) for path in STAGES["ingest"].artifacts(config)}
     folder = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
     (folder / DUMPS[0].name).symlink_to(DUMPS[0])
     lake = str(folder / "lake")
@@ -465,8 +466,8 @@ def ingest_vs_datatrove() -> Measurement:
     return ingest("trafilatura_precision", "both trafilatura for precision (ours 2, theirs 1.11)")
 
 
-def ingest_resiliparse_vs_datatrove() -> Measurement:
-    return ingest("resiliparse", "another extractor: ours is resiliparse")
+def ingest_blocks_vs_datatrove() -> Measurement:
+    return ingest("blocks", "another extractor: ours is our own")
 
 
 MEASUREMENTS = {
@@ -499,7 +500,7 @@ MEASUREMENTS = {
         langid_vs_raw_fasttext,
         urlfilter_vs_datatrove,
         ingest_vs_datatrove,
-        ingest_resiliparse_vs_datatrove,
+        ingest_blocks_vs_datatrove,
     )
 }
 
