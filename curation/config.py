@@ -79,8 +79,8 @@ class IngestConfig:
     )
     extractor: str = setting(
         "blocks",
-        "HTML engine: blocks is the most accurate and over ten times as fast as trafilatura; "
-        "resiliparse is the least accurate; trafilatura_precision drops more in doubt, "
+        "HTML engine: blocks is at least as accurate as trafilatura and ten times as fast; "
+        "resiliparse is less accurate; trafilatura_precision drops more in doubt, "
         "trafilatura_fast tries no second algorithm",
         choices=EXTRACTORS,
     )
@@ -89,15 +89,15 @@ class IngestConfig:
     )
     unsure_share: float = setting(
         0.0,
-        "with blocks: share of pages that trafilatura extracts, those that the model is least sure "
-        "of; a hundredth costs a tenth of the speed",
+        "with blocks: share of pages, by the gold sets, that trafilatura extracts: those that the "
+        "model is least sure of; a hundredth costs a seventh of the speed",
         low=0,
         high=1,
     )
     comments: bool = setting(
         True,
-        "with blocks: keep comments where the model does; false drops all that is named after "
-        "comments, in many forums the posts",
+        "with blocks: keep comments where the model does; false drops what is named after comments "
+        "(in many forums the replies), unless a page has nothing else",
     )
     max_record_bytes: int = setting(
         10_000_000,
@@ -139,8 +139,8 @@ class IngestConfig:
     )
     page_memory_bytes: int = setting(
         1 << 30,
-        "bytes of memory of one page's extraction, the last net: six times what any page within "
-        "the limits took (0.16 GB); every Python worker may need it",
+        "bytes of memory of one page's extraction, the last net: four times what any page within "
+        "the limits took (0.26 GB); every Python worker may need it",
         low=16 << 20,
     )
     language_model: str = setting(

@@ -79,10 +79,10 @@ def card(path: str, digest: str, kind: str = "") -> dict[str, Any]:
     if not isinstance(found, dict) or not {"kind", "language", "files"} <= set(found):
         raise ArtifactInvalid(
             f"{path} is not the card of a model; name the .json that `curation train-quality`, "
-            "train-perplexity or train-domains wrote"
+            "train-perplexity, train-domains or train-extractor wrote"
         )
     if kind and found["kind"] != kind:
-        raise ArtifactInvalid(f"{path} is the card of a {found['kind']}, not of a {kind}")
+        raise ArtifactInvalid(f"{path} is the card of kind {found['kind']}, not {kind}")
     for name, pinned in found["files"].items():
         verified(str(beside(path, name)), pinned)
     return found

@@ -31,6 +31,7 @@ from curation.engine.stages import (
 )
 from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
+from curation.ingest import main_text
 from curation.ingest.listing import InputFile, group_files, known_size
 
 if TYPE_CHECKING:
@@ -171,6 +172,9 @@ def _record_of(
         artifacts=unit.artifacts,
         meter=meter,
     )
+    if unit.stage.name == "ingest" and config.ingest.extractor == "blocks":
+        card = config.ingest.extractor_model
+        main_text.load(card, unit.artifacts[card])  # a wrong one is said here, not by a child
     if unit.stage.name == "filter":
         read = [lake.record(*n.split("/")) for n in unit.inputs if n.startswith("annotate/")]
         histograms = perplexity_histograms(record for record in read if record)

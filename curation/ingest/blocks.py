@@ -623,8 +623,11 @@ def _read_text(
 ) -> Any:
     """Copy text up to the next "<"; return where it ends on both sides, and the space to come."""
     end = len(page)
-    if is_pre and at == start and i > 0 and page[i - 1] == GREATER and page[i] == LINE_END:
-        i += 1  # the line end after <pre>
+    if is_pre and at == start and i > 0 and page[i - 1] == GREATER:
+        if page[i] == RETURN and i + 1 < end and page[i + 1] == LINE_END:
+            i += 1
+        if page[i] == LINE_END:
+            i += 1  # the line end after <pre>
     while i < end and page[i] != LESS:
         byte: Any = page[i]
         if not space and byte > AMPERSAND and byte != NO_BREAK_LEAD:  # nearly all

@@ -120,6 +120,8 @@ def extract(
 
 def prepare_extract(**options: Any) -> None:
     """Load what `extract` with these options needs: libraries, kernels, a model."""
+    if options.get("unsure_share"):
+        import trafilatura  # noqa: F401  # the first page that needs it should not pay
     unknown = pa.array([None], pa.string())
     extract(pa.array([SMALL_PAGE]), unknown, unknown, **options)
 

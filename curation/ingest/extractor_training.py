@@ -8,6 +8,7 @@ for any page that it is used on.
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -33,6 +34,7 @@ from curation.ingest.blocks import Blocks, parse
 from curation.ingest.extract import CONTROLS, extract
 from curation.ingest.main_text import (
     KIND,
+    LEAST_F1,
     LOGIT,
     STEP_BITS,
     TABLE_SIZE,
@@ -52,6 +54,7 @@ GOLD = "ground-truth.jsonl.gz"
 TORN = (OSError, EOFError, zlib.error)  # of a file that gzip cannot read
 GOLD_COLUMNS = ("text", "main_content", "articleBody", "content")
 NUM_FOLDS = 5
+MIN_FOLDS = 3  # a model that is judged is trained by one that has not seen a second fold
 MAX_WORDS = 36_000  # that are aligned; a longer page's end is labelled as not main text
 NUM_TREES, DEPTH, LEARNING_RATE = 400, 6, 0.07
 # Main text or not is clear above and below; in between a block counts less.
@@ -91,20 +94,20 @@ def read_gold(folder: Path) -> list[Page]:
     if not path.is_file():
         raise InputMissing(f"{path} is missing; name a folder with {GOLD} and html/")
     files = {file.name.removesuffix(".html.gz"): file for file in folder.glob("html/**/*.html.gz")}
-    pages = []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
+    pages: list[Page] = []
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for row in map(json.loads, lines):
                 column = next(name for name in GOLD_COLUMNS if name in row)
                 html = gzip.decompress(files[str(row["id"])].read_bytes())
-            except (ValueError, TypeError, KeyError, StopIteration, *TORN) as error:
-                raise InputInvalid(
-                    f"{path}, line {number}: needs JSON with id, one of "
-                    f"{', '.join(GOLD_COLUMNS)}, and html/**/ID.html.gz ({error!r})"
-                ) from None
-            site = _site(row.get("url") or f"https://{row['id']}.invalid/")
-            pages.append(Page(folder.name, str(row["id"]), site, html, row[column] or ""))
+                site = _site(str(row.get("url") or f"https://{row['id']}.invalid/"))
+                gold = str(row[column] or "")
+                pages.append(Page(folder.name, str(row["id"]), site, html, gold))
+    except (ValueError, KeyError, TypeError, StopIteration, EOFError, OSError, zlib.error) as error:
+        raise InputInvalid(
+            f"{path}, line {len(pages) + 1}: needs JSON with id, one of "
+            f"{', '.join(GOLD_COLUMNS)}, and html/**/ID.html.gz ({error!r})"
+        ) from None
     return pages
 
 
@@ -141,6 +144,7 @@ def make(
     """
     examples = [each for each in map(example, pages) if each]
     tell(f"{len(pages)} pages, {len(examples)} of them with text")
+    _check(examples)
     firsts: Firsts = {}
     found = cross_validate(examples, seed, firsts, tell)
     texts = {  # a page without a block has no text
@@ -194,6 +198,26 @@ def make(
     return card
 
 
+def require_catboost() -> None:
+    """Raise PrerequisiteMissing unless CatBoost can be imported."""
+    if importlib.util.find_spec("catboost") is None:
+        raise PrerequisiteMissing(
+            "training the extractor needs CatBoost; pip install 'curation[extractor]'"
+        )
+
+
+def _check(examples: Sequence[Example]) -> None:
+    """Raise InputInvalid where there is too little to cross-validate on."""
+    num_folds = len({fold for fold in _folds(examples)})
+    labels = {bool(label > CLEAR) for each in examples for label in each.labels}
+    if num_folds < MIN_FOLDS or len(labels) < 2:
+        raise InputInvalid(
+            f"{len(examples)} pages with text in {num_folds} of {NUM_FOLDS} folds by site, "
+            f"{'both' if len(labels) == 2 else 'not both'} main text and other: at least "
+            f"{MIN_FOLDS} folds and both are needed; give more pages, of more sites"
+        )
+
+
 def example(page: Page) -> Example | None:
     """Return what the forests see of a page, None where it has no block or no encoding."""
     decoded = charset.decode(page.html, None)
@@ -209,10 +233,10 @@ def example(page: Page) -> Example | None:
 
 
 def train(examples: Sequence[Example], seed: int = 0, firsts: "Firsts | None" = None) -> Model:
-    """Return the model of some examples. Deterministic; about two minutes for 800 pages.
+    """Return the model of some examples: the same on the same machine and CatBoost.
 
-    firsts: first forests that are known, see `cross_validate`. Needs the extra `extractor`
-    (CatBoost); raises PrerequisiteMissing.
+    About five minutes for 800 pages, two with the first forests of `cross_validate`, which `firsts`
+    brings. Needs the extra `extractor` (CatBoost); raises PrerequisiteMissing.
     """
     return _train(examples, _folds(examples), frozenset(), {} if firsts is None else firsts, seed)
 
@@ -243,6 +267,8 @@ def text_of(each: Example, model: Model) -> tuple[str, float]:
     """Return the text of an example by a model, and the F1 expected."""
     likely = probabilities(each.features, each.shape, model)
     kept, expected_f1 = choose(likely, each.shape.words)
+    if expected_f1 < LEAST_F1:
+        return "", expected_f1
     return written(each.blocks, kept), expected_f1
 
 
@@ -392,12 +418,9 @@ def _align(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 def _fit(examples: Sequence[Example], features: Sequence[Float32Array], seed: int) -> Forest:
     """Return a forest of features, one array an example."""
-    try:
-        from catboost import CatBoostClassifier
-    except ImportError:
-        raise PrerequisiteMissing(
-            "training the extractor needs CatBoost; pip install 'curation[extractor]'"
-        ) from None
+    require_catboost()
+    from catboost import CatBoostClassifier
+
     labels = np.concatenate([each.labels for each in examples])
     weights = np.concatenate([_weights(each) for each in examples])
     fitted = CatBoostClassifier(

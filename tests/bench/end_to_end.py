@@ -41,7 +41,7 @@ ROOT = HERE.parents[1]
 PEER = ROOT / ".venv-bench" / "bin" / "python"
 TOKENIZER = ROOT / "jobs" / "conf" / "demo-tokenizer.json"
 NUM_FILES = 4  # of a dump
-PAGES_ONE_IN = 1  # of the URLs by hash, the same ones of every dump
+PAGES_ONE_IN = 4  # of the URLs by hash, the same ones of every dump
 PICTURE = ROOT / "notebooks" / "pictures" / "end_to_end.svg"
 # bench-mix is stored as texts; the manuals of one suite are pages of its packages.
 CORPORA = {"mix": ["DUMP-2023-bookworm"], "bulk": ["DUMP-*"]}

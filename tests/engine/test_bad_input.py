@@ -21,6 +21,7 @@ from curation.engine.report import write_report
 from curation.engine.run import Selection, run, runnable
 from curation.engine.stages import plan
 from curation.errors import (
+    ArtifactInvalid,
     ConfigError,
     DumpOrderChanged,
     InputChanged,
@@ -124,6 +125,17 @@ def test_a_new_file_gets_the_next_ordinal_and_only_its_slice_runs(spark, tmp_pat
     assert [unit.committed for unit in units] == [True, False]
     lake = run(config, INGEST)
     assert [Path(file.path).name for file in lake.inputs("A")] == ["b.warc.gz", "a.warc.gz"]
+
+
+@pytest.mark.spark
+def test_the_card_of_another_model_is_no_extractor(spark, tmp_path: Path) -> None:
+    write_warc(tmp_path / "a.warc.gz", pages(1))
+    card = "package:curation/quality/models/perplexity-en.json"
+    config = configuration(tmp_path, more=f'[ingest]\nextractor_model = "{card}"\n')
+    with pytest.raises(
+        ArtifactInvalid, match=r"perplexity-en\.json is the card of kind perplexity"
+    ):
+        run(config, INGEST)
 
 
 def test_config_typo_names_the_nearest(tmp_path: Path) -> None:

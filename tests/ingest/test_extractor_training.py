@@ -23,6 +23,7 @@ from curation.ingest.extractor_training import (
     example,
     f1,
     interval,
+    make,
     read_gold,
     text_of,
     train,
@@ -438,3 +439,8 @@ def test_a_model_and_its_card_are_written(monkeypatch, tmp_path):
     found = load(str(to))
     assert found.model.first.features.shape == (8, 6)
     assert found.expected_f1_quantiles == tuple(quantiles)
+
+
+def test_too_few_pages_are_an_error_of_the_user(tmp_path):
+    with pytest.raises(InputInvalid, match=r"0 pages with text in 0 of 5 folds.*more pages"):
+        make([], tmp_path / "card.json")

@@ -186,25 +186,25 @@ def test_what_is_sure_is_kept_whole():
         ("<ul><li>a<br>b</ul>", "- a\n  b"),
         ("<li>a", "- a"),
         ("<ul>" * 20 + "<li>a", " " * 16 + "- a"),
-        ("<ul><li>a<pre>b\n  c</pre></ul>", "- a\nb\n  c"),
+        ("<ul><li>a<pre>b\n  c</pre></ul>", "- a\n\nb\n  c"),
         ("<dl><dt>a<dd>b<dt>c<dd>d</dl>", "a\nb\nc\nd"),
         # tables
         ("<table><tr><td>a<td>b<tr><td>c<td>d</table>", "| a | b |\n| c | d |"),
         ("<p>x<table><tr><th>a<td>b</table><p>y", "x\n\n| a | b |\n\ny"),
-        ("<table><tr><td>a<td><td>b</table>", "| a | b |"),
+        ("<table><tr><td>a<td><td>b</table>", "| a | | b |"),
         ("<table><tr><td>a</table>", "a"),  # a row of one cell is none
         ("<table><tr><td>a<tr><td>b</table>", "a\n\nb"),
         ("<table><tr><td>a<p>b<td>c</table>", "a\n\nb\n\nc"),  # nor one with a cell of several
-        ("<table><tr><td>a<br>b<td>c</table>", "a\nb\n\nc"),
+        ("<table><tr><td>a<br>b<td>c</table>", "| a b | c |"),
         ("<table><tr><td><table><tr><td>a<td>b</table><td>c</table>", "| a | b |\n\nc"),
-        ("<table><tr><td>a<td><pre>b\nc</pre></table>", "| a | b c |"),
+        ("<table><tr><td>a<td><pre>b\nc</pre></table>", "a\n\nb\nc"),
         ("<table><tr><td>a<td><ul><li>b</ul></table>", "| a | b |"),
         ("<ul><li><table><tr><td>a<td>b</table></ul>", "| a | b |"),
         ("<table><tr>a<td>b<td>c</table>", "a\n\n| b | c |"),
         # code
         ("<pre>a\n\n  b\t&lt;</pre>", "a\n\n  b\t<"),
         ("<p>x<pre>a</pre>y", "x\n\na\n\ny"),
-        ("<pre>a</pre><pre>b</pre>", "a\nb"),
+        ("<pre>a</pre><pre>b</pre>", "a\n\nb"),
         ("<pre>a<div>b</div></pre>", "a\nb"),
         # characters
         ("<p>caf&eacute; &#x6771; &#x1F600;", "café 東 😀"),
@@ -229,7 +229,7 @@ def test_only_what_is_kept_is_written():
 
 def test_a_row_is_judged_by_the_cells_that_are_kept():
     blocks = parse(np.frombuffer(b"<table><tr><td>a<td>b<td>c</table>", np.uint8))
-    assert written(blocks, np.array([True, False, True])) == "| a | c |"
+    assert written(blocks, np.array([True, False, True])) == "| a | | c |"
     assert written(blocks, np.array([True, False, False])) == "a"
 
 
@@ -329,19 +329,24 @@ def test_a_model_is_read_as_it_was_written():
     assert np.array_equal(found.probabilities, LONG_TEXTS.probabilities)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"names": np.array(FEATURES[:-1])},
-        {"names": np.array((*FEATURES[1:], FEATURES[0]))},  # the order tells what a row is
-        {"names": np.array((*FEATURES, "more"))},
-        {"second_names": np.array(SECOND_FEATURES[::-1])},
-        {"second_names": np.array([], str)},
-    ],
-)
-def test_a_model_of_other_features_is_refused(changed):
+def test_a_model_of_other_features_is_refused():
+    """Or of other words that they count: their digest is not that of this version."""
     with pytest.raises(ArtifactInvalid, match=r"other features.*jobs/train_extractor\.py"):
-        read(contents_of(**changed))
+        read(contents_of(meaning=np.array("0" * 64)))
+
+
+def test_comments_can_be_left_out():
+    text = (
+        "<p>The committee published a long report about rivers, and nobody disagreed with it.</p>"
+    )
+    reply = "<p>I read that report twice, and I still have several questions about the rivers.</p>"
+    model = load().model
+    page = f"<main>{text * 3}<div class=comment-list>{reply}</div></main>"
+    assert "several questions" not in main_text(page, model, comments=False).text
+    assert "committee" in main_text(page, model, comments=False).text
+    whole = f"<main class='post no-comments'>{text * 3}</main>"  # nothing else is there
+    assert main_text(whole, model, comments=False) == main_text(whole, model)
+    assert "committee" in main_text(whole, model).text
 
 
 def test_the_shipped_model_fits_the_features():
@@ -368,5 +373,5 @@ def test_pages_go_to_trafilatura_by_the_quantiles_of_the_card():
     extractor = Extractor(LONG_TEXTS, tuple(i / 100 for i in range(101)))
     assert least_expected(extractor, 0.0) == 0
     assert least_expected(extractor, 0.1) == pytest.approx(0.1)
-    assert least_expected(extractor, 1.0) == 1
+    assert least_expected(extractor, 1.0) > 1  # all, however sure
     assert least_expected(Extractor(LONG_TEXTS, (0.2, 0.8, 1.0)), 0.25) == pytest.approx(0.5)
