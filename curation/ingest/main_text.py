@@ -319,7 +319,8 @@ def _table_rows(blocks: Int32Array, nodes: Int32Array, kept: BoolArray) -> Any:
     """Return the row and cell of each kept block that stands in a row of cells, else -1, and of
     each cell its place in the row, of each row its cells.
 
-    No row of cells has code in it, or a table, or a cell of several paragraphs, or one cell only.
+    No row of cells has code in it, or a table, or a cell of several paragraphs, or text behind a
+    cell, or one cell only.
     """
     row_of = np.full(len(blocks), -1, np.int32)
     cell_of = np.full(len(blocks), -1, np.int32)
@@ -341,20 +342,20 @@ def _table_rows(blocks: Int32Array, nodes: Int32Array, kept: BoolArray) -> Any:
         while cell > 0 and nodes[cell, NODE_TAG] != TD and nodes[cell, NODE_TAG] != TH:
             cell = nodes[cell, NODE_PARENT]
         row = nodes[cell, NODE_PARENT]
-        if cell == 0 or nodes[row, NODE_TAG] != TR:
-            continue
-        row_of[b], cell_of[b] = row, cell
-        before = last[cell]
-        if before < 0:
-            num_kept[row] += 1
-        elif blocks[before, BLOCK_NODE] != node or not blocks[b, BLOCK_FLAGS] & BROKEN:
-            is_broken[row] = True
-        last[cell] = b
-        if nodes[node, NODE_FLAGS] & IN_PRE:
-            is_broken[row] = True
-        outer = nodes[row, NODE_PARENT]
-        while outer > 0:
-            if nodes[outer, NODE_TAG] == TR:
+        is_cell = cell > 0 and nodes[row, NODE_TAG] == TR
+        outer = nodes[row, NODE_PARENT] if is_cell else node
+        if is_cell:
+            row_of[b], cell_of[b] = row, cell
+            before = last[cell]
+            if before < 0:
+                num_kept[row] += 1
+            elif blocks[before, BLOCK_NODE] != node or not blocks[b, BLOCK_FLAGS] & BROKEN:
+                is_broken[row] = True
+            last[cell] = b
+            if nodes[node, NODE_FLAGS] & IN_PRE:
+                is_broken[row] = True
+        while outer > 0:  # text between two cells would begin their row again each time
+            if nodes[outer, NODE_TAG] == TR and (is_cell or num_kept[outer] > 0):
                 is_broken[outer] = True
             outer = nodes[outer, NODE_PARENT]
     for b in range(len(blocks)):

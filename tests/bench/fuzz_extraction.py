@@ -33,6 +33,7 @@ PIECES = (
     "<", "</", "&", "&amp;", "&NotEqualTilde;", "<!--", "<!---->", "<script>", "<pre>\n", "\r",
     "<title>", "<svg>", "<select><option>", "spam ", "<p>one two three four five ", "<b class=nav ",
     "<p class='topAd nav ", "\xa0", "東", "<h1>", "<dd>", "</a>", "</table>", "<template>", "\x00",
+    "<td>a</td>x", "<tr><td><td>x<td>", "<pre>a<br></pre>", "<dd>x<dt>y", "<li><p>x<p>y",
 )  # fmt: skip
 NOT_UTF8 = (b"\xff", b"\xc2", b"\xe6\x9d", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf", b"\x80")
 

@@ -321,6 +321,7 @@ def test_references_in_any_order(source):
         # code
         ("<pre>\na\n  b</pre>", ["a\n  b"]),
         ("<pre>\n\na</pre>", ["\na"]),
+        ("<pre>\r\na</pre>", ["a"]),
         ("<pre><code>\n\ta</code></pre>", ["\ta"]),
         ("<pre>a\r\nb\rc\n</pre>", ["a\nb\nc\n"]),
         ("<pre>a<br>b</pre>", ["a\nb"]),

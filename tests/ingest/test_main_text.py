@@ -214,6 +214,12 @@ def test_blocks_are_written(page, text):
     assert all_of(page) == text
 
 
+def test_text_between_cells_begins_no_row_again():
+    """Each time with the bars of all cells: more than there is room for."""
+    assert all_of("<table><tr>" + "<td>a</td>x" * 300) == "\n\n".join("ax" * 300)
+    assert all_of("<table><tr>x<td>a<td>b<tr><td>c<td>d") == "x\n\n| a | b |\n| c | d |"
+
+
 def test_only_what_is_kept_is_written():
     blocks = parse(np.frombuffer(b"<p>a<p>b<ul><li>c<li>d</ul><p>e<br>f<br>g", np.uint8))
     texts = texts_of(blocks)
