@@ -92,7 +92,8 @@ def test_no_large_file_is_tracked(tracked: list[str]) -> None:
 def test_pictures_are_shown_described_and_small() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = dict(re.findall(r"!\[([^]]*)\]\(([^)]+)\)", readme))
-    pictures = (ROOT / "notebooks" / "pictures").glob("*.png")
+    folder = ROOT / "notebooks" / "pictures"
+    pictures = [*folder.glob("*.png"), *folder.glob("*.svg")]
     assert {ROOT / path for path in shown.values()} == set(pictures)
     assert all(len(description) > 20 for description in shown)
     assert all((ROOT / path).stat().st_size < 150_000 for path in shown.values())
