@@ -82,7 +82,8 @@ def card(path: str, digest: str, kind: str = "") -> dict[str, Any]:
             "train-perplexity, train-domains or train-extractor wrote"
         )
     if kind and found["kind"] != kind:
-        raise ArtifactInvalid(f"{path} is the card of kind {found['kind']}, not {kind}")
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ArtifactInvalid(f"{path} is the card of a {found['kind']}, not of {article} {kind}")
     for name, pinned in found["files"].items():
         verified(str(beside(path, name)), pinned)
     return found

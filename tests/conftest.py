@@ -87,6 +87,8 @@ def configure_in(cut: Path) -> Callable[..., Config]:
         path.write_text(
             f'lake = "{lake}/lake"\nshards = "{lake}/shards"\nreport = "{lake}/report.html"\n'
             + "".join(tables)
+            # whose texts keep the manuals' navigation: lines that stand in many documents
+            + '[ingest]\nextractor = "resiliparse"\n'
             + "[lines]\nmax_documents = 4\n"
             + "".join(f'[[annotate.models]]\ncard = "{card}"\n' for card in MODELS)
             + f'[filter]\nprofiles = ["{RULES}"]\n'
@@ -99,8 +101,7 @@ def configure_in(cut: Path) -> Callable[..., Config]:
             + "bucket_weights = { head = 2 }\nvalidation_share = 0.3\nvalidation_tokens = 2000\n"
             + f"seed = {SEED}\n{more}"
         )
-        # Its texts keep the manuals' navigation: lines that stand in many documents.
-        return load(path, ["ingest.extractor=resiliparse", *overrides])
+        return load(path, overrides)
 
     return make
 
