@@ -856,7 +856,7 @@ def test_a_dump_over_http_gives_the_documents_of_local_files(spark, crawl, confi
         found = lake.table(table).to_table().drop_columns(["archive"])
         return sorted(map(str, found.to_pylist()))
 
-    local = run(configure(dumps=1, lake="local"), ingest)
+    local = run(configure("ingest.extractor=blocks", dumps=1, lake="local"), ingest)
     config = configured(tmp_path, crawl, "engine.group_bytes=1")
     lake = run(config, ingest)
     for table in ("documents", "rejects"):
