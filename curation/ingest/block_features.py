@@ -15,7 +15,6 @@ from numba import njit
 
 from curation.hashing import FNV_OFFSET, FNV_PRIME
 from curation.ingest.blocks import (
-    BLOCK,
     BLOCK_END,
     BLOCK_FLAGS,
     BLOCK_IMAGES,
@@ -26,7 +25,6 @@ from curation.ingest.blocks import (
     BROKEN,
     HIDDEN,
     IN_LINK,
-    KIND_OF_TAG,
     KINDS_OF_NAMES,
     KINDS_OF_PAGES,
     NODE_DEPTH,
@@ -38,6 +36,7 @@ from curation.ingest.blocks import (
     UL,
     VERBATIM,
     Blocks,
+    block_element,
 )
 from curation.ingest.keywords import automaton
 from curation.ingest.text import FOLD_BITS, KIND_AND_FOLD, MARK, SINGLE, WORD, decode
@@ -178,9 +177,11 @@ IS, WITHIN, NAMED, SAYS = (
 )
 PLACE, LIKE, LEVEL = (_FIRST[name] for name in ("place", "like_blocks", "level_1_words"))
 AT, WINDOW, OF_PAGE = (_FIRST[name] for name in ("at_-3_words", "window_4_words", "page_words"))
-LINK_SHARE, REPEATS, OWN_IN_LINK, OWN_HIDDEN, LIST_DEPTH, ECHO, ECHOED = (
-    _FIRST[f"own_{name}"]
-    for name in ("link_share", "repeats", "in_link", "hidden", "list_depth", "echo", "echoed")
+LINK_SHARE, REPEATS, LIST_DEPTH, ECHO, ECHOED = (
+    _FIRST[f"own_{name}"] for name in ("link_share", "repeats", "list_depth", "echo", "echoed")
+)
+OWN_END, OWN_IN_LINK, OWN_HIDDEN, OWN_DEPTH = (
+    _FIRST[f"own_{name}"] for name in ("end", "in_link", "hidden", "depth")
 )
 
 # What a block ends with.
@@ -273,10 +274,8 @@ def _describe(
         link_words[b] = out[LINK_SHARE, b] * np.float32(words[b])
         node = blocks[b, BLOCK_NODE]
         out[OWN_IN_LINK, b] = (nodes[node, NODE_FLAGS] & IN_LINK) != 0
-        while node > 0 and KIND_OF_TAG[nodes[node, NODE_TAG]] != BLOCK:
-            node = nodes[node, NODE_PARENT]
-        own[b] = node
-        out[OWN_HIDDEN + 1, b] = nodes[node, NODE_DEPTH]
+        own[b] = block_element(nodes, node)
+        out[OWN_DEPTH, b] = nodes[own[b], NODE_DEPTH]
     _repeats(hashes, out)
     _echoes(text, blocks, words, table, out)
     _describe_alike(own, nodes, shapes, words, link_words, like, out)
@@ -772,7 +771,7 @@ def _describe_neighbours(
             out[row + 2, b] = enders[other]
             out[row + 3, b] = H1_GROUP <= group[other] <= LAST_HEADING_GROUP
             out[row + 4, b] = like[b] == like[other]
-            out[row + 5, b] = out[9, other]
+            out[row + 5, b] = out[OWN_END, other]
     sum_words = np.zeros(num_blocks + 1, np.int64)
     sum_link = np.zeros(num_blocks + 1, np.float64)
     for b in range(num_blocks):

@@ -261,6 +261,14 @@ IN_TABLE = TABLE_RANK > 0
 
 
 @njit(cache=True, nogil=True, inline="always")
+def block_element(nodes: Int32Array, node: Any) -> Any:
+    """Return the innermost block element that holds a node or is it; 0 is the page."""
+    while node > 0 and KIND_OF_TAG[nodes[node, NODE_TAG]] != BLOCK:
+        node = nodes[node, NODE_PARENT]
+    return node
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _is_space(byte: int) -> bool:
     return byte == 32 or 9 <= byte <= 13
 

@@ -34,18 +34,15 @@ from curation.ingest.blocks import Blocks, parse
 from curation.ingest.extract import CONTROLS, extract
 from curation.ingest.main_text import (
     KIND,
-    LEAST_F1,
     LOGIT,
     STEP_BITS,
     TABLE_SIZE,
     Forest,
     Model,
     arrays_of,
-    choose,
+    decide,
     likelihood,
-    probabilities,
     read,
-    written,
 )
 from curation.ingest.text import words
 
@@ -103,7 +100,7 @@ def read_gold(folder: Path) -> list[Page]:
                 site = _site(str(row.get("url") or f"https://{row['id']}.invalid/"))
                 gold = str(row[column] or "")
                 pages.append(Page(folder.name, str(row["id"]), site, html, gold))
-    except (ValueError, KeyError, TypeError, StopIteration, EOFError, OSError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, StopIteration, *TORN) as error:
         raise InputInvalid(
             f"{path}, line {len(pages) + 1}: needs JSON with id, one of "
             f"{', '.join(GOLD_COLUMNS)}, and html/**/ID.html.gz ({error!r})"
@@ -208,7 +205,7 @@ def require_catboost() -> None:
 
 def _check(examples: Sequence[Example]) -> None:
     """Raise InputInvalid where there is too little to cross-validate on."""
-    num_folds = len({fold for fold in _folds(examples)})
+    num_folds = len(set(_folds(examples)))
     labels = {bool(label > CLEAR) for each in examples for label in each.labels}
     if num_folds < MIN_FOLDS or len(labels) < 2:
         raise InputInvalid(
@@ -265,11 +262,7 @@ def cross_validate(
 
 def text_of(each: Example, model: Model) -> tuple[str, float]:
     """Return the text of an example by a model, and the F1 expected."""
-    likely = probabilities(each.features, each.shape, model)
-    kept, expected_f1 = choose(likely, each.shape.words)
-    if expected_f1 < LEAST_F1:
-        return "", expected_f1
-    return written(each.blocks, kept), expected_f1
+    return decide(each.blocks, each.features, each.shape, model)
 
 
 def f1(found: str, gold: str) -> float | None:

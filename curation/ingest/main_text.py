@@ -36,7 +36,6 @@ from curation.ingest.block_features import (
     describe_again,
 )
 from curation.ingest.blocks import (
-    BLOCK,
     BLOCK_END,
     BLOCK_FLAGS,
     BLOCK_NODE,
@@ -46,7 +45,6 @@ from curation.ingest.blocks import (
     DD,
     DT,
     IN_PRE,
-    KIND_OF_TAG,
     KINDS_OF_NAMES,
     KINDS_OF_PAGES,
     LI,
@@ -63,6 +61,7 @@ from curation.ingest.blocks import (
     TR,
     UL,
     Blocks,
+    block_element,
     parse,
 )
 
@@ -122,7 +121,13 @@ def main_text(page: str, model: Model, *, comments: bool = True) -> MainText:
     blocks = parse(data)
     if not len(blocks.blocks):
         return MainText("", 0.0)
-    found, shape = describe(data, blocks)
+    return decide(blocks, *describe(data, blocks), model, comments=comments)
+
+
+def decide(
+    blocks: Blocks, found: Float32Array, shape: Shape, model: Model, *, comments: bool = True
+) -> MainText:
+    """Return the main text of a page by its blocks and what describes them; see `main_text`."""
     kept, expected_f1 = choose(probabilities(found, shape, model), shape.words)
     if expected_f1 < LEAST_F1:
         return MainText("", expected_f1)
@@ -161,7 +166,7 @@ def written(blocks: Blocks, kept: BoolArray) -> str:
     out = np.empty(
         len(blocks.text) + 32 * len(blocks.blocks) + 2 * len(blocks.nodes) + 16, np.uint8
     )
-    num_bytes = _write(blocks.text, blocks.blocks, blocks.nodes, kept, KIND_OF_TAG, out)
+    num_bytes = _write(blocks.text, blocks.blocks, blocks.nodes, kept, out)
     return out[:num_bytes].tobytes().decode("utf-8", "replace")
 
 
@@ -306,14 +311,6 @@ def _choose(likely: Float32Array, words: Int32Array, kept: BoolArray) -> float:
     return best
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _up(nodes: Int32Array, n: Any, kind_of_tag: UInt8Array) -> Any:
-    """Return the innermost block element of a node."""
-    while n > 0 and kind_of_tag[nodes[n, NODE_TAG]] != BLOCK:
-        n = nodes[n, NODE_PARENT]
-    return n
-
-
 @njit(cache=True, nogil=True)
 def _table_rows(blocks: Int32Array, nodes: Int32Array, kept: BoolArray) -> Any:
     """Return the row and cell of each kept block that stands in a row of cells, else -1, and of
@@ -389,7 +386,6 @@ def _write(
     blocks: Int32Array,
     nodes: Int32Array,
     kept: BoolArray,
-    kind_of_tag: UInt8Array,
     out: UInt8Array,
 ) -> int:
     """Write the kept blocks; return how many bytes.
@@ -405,7 +401,7 @@ def _write(
             continue
         node = blocks[b, BLOCK_NODE]
         row, cell = row_of[b], cell_of[b]
-        own = _up(nodes, node, kind_of_tag)
+        own = block_element(nodes, node)
         item = _around(nodes, own, LI)
         if open_row >= 0 and row != open_row:
             at = _put_bars(out, at, num_cells[open_row] - place[open_cell])
@@ -418,12 +414,12 @@ def _write(
                 if row >= 0 and row_of[previous] >= 0:
                     is_close = True
                 elif previous == b - 1 and blocks[b, BLOCK_FLAGS] & BROKEN:
-                    is_close = own == _up(nodes, before, kind_of_tag)
+                    is_close = own == block_element(nodes, before)
                 elif nodes[node, NODE_FLAGS] & IN_PRE:
                     pre = _around(nodes, node, PRE)
                     is_close = pre > 0 and pre == _around(nodes, before, PRE)
                 else:
-                    before_own = _up(nodes, before, kind_of_tag)
+                    before_own = block_element(nodes, before)
                     tag, before_tag = nodes[own, NODE_TAG], nodes[before_own, NODE_TAG]
                     is_close = (item > 0 and _around(nodes, before_own, LI) > 0) or (
                         (tag == DD or tag == DT) and (before_tag == DD or before_tag == DT)

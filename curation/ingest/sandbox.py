@@ -395,10 +395,10 @@ def main(arguments: Sequence[str]) -> None:
             return
     state = mmap.mmap(int(state_descriptor), STATE.size)
     # 3. load the kernel, and take what this costs as the start
-    module, _, attribute = function.partition(":")
-    kernel = getattr(importlib.import_module(module), attribute)
-    prepare = getattr(importlib.import_module(module), f"prepare_{attribute}", None)
-    if prepare:
+    path, _, attribute = function.partition(":")
+    module = importlib.import_module(path)
+    kernel = getattr(module, attribute)
+    if prepare := getattr(module, f"prepare_{attribute}", None):
         prepare(**json.loads(options))
     child = _Child(kernel, json.loads(options), Net(**json.loads(net)), state)
     _write_frame(answers, pa.record_batch({}))
