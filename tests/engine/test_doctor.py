@@ -26,18 +26,17 @@ def test_nothing_is_wrong_but_the_java_that_is_not_there(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "what", "found"),
+    ("table", "line", "what", "found"),
     [
-        (f'sha256 = "{"0" * 64}"', "tokenizer", "ArtifactChanged"),
-        ('[ingest]\nlanguage_model = "none.ftz"', "configured language model", "ArtifactMissing"),
-        ('[ingest]\nsecond_language_model = "lake.toml"', "second language model", ""),
-        ("[ingest]\nmin_char = 1", "configuration", "did you mean 'min_chars'"),
+        ("encode", f'sha256 = "{"0" * 64}"', "tokenizer", "ArtifactChanged"),
+        ("ingest", 'language_model = "none.ftz"', "configured language model", "ArtifactMissing"),
+        ("ingest", 'second_language_model = "lake.toml"', "second language model", ""),
+        ("ingest", "min_char = 1", "configuration", "did you mean 'min_chars'"),
     ],
 )
-def test_what_is_wrong_is_named(config: Path, line: str, what: str, found: str) -> None:
-    text = config.read_text()
-    at = text.index("[release.demo]")
-    config.write_text(f"{text[:at]}{line}\n{text[at:]}")
+def test_what_is_wrong_is_named(config: Path, table: str, line: str, what: str, found: str) -> None:
+    before, after = config.read_text().split(f"[{table}]\n")
+    config.write_text(f"{before}[{table}]\n{line}\n{after}")
     findings = bad(config)
     assert set(findings) == {"Java", what}
     assert found in findings[what]
