@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from curation.errors import ArtifactChanged, ArtifactInvalid, ArtifactMissing
+from curation.errors import ArtifactChanged, ArtifactInvalid, ArtifactMissing, ConfigError
 from curation.ingest import urls
 from curation.quality import contamination
 from curation.quality.signals import BadWords, compile_bad_words
@@ -83,7 +83,10 @@ def card(path: str, digest: str, kind: str = "") -> dict[str, Any]:
         )
     if kind and found["kind"] != kind:
         article = "an" if kind[0] in "aeiou" else "a"
-        raise ArtifactInvalid(f"{path} is the card of a {found['kind']}, not of {article} {kind}")
+        raise ArtifactInvalid(
+            f"{path} is the card of a {found['kind']}, not of {article} {kind}; name one whose "
+            f'"kind" is "{kind}"'
+        )
     for name, pinned in found["files"].items():
         verified(str(beside(path, name)), pinned)
     return found
@@ -92,6 +95,12 @@ def card(path: str, digest: str, kind: str = "") -> dict[str, Any]:
 def beside(path: str, name: str) -> Path:
     """Return the file that a card names, which lies in the card's folder."""
     return resolve(path).with_name(Path(name).name)
+
+
+def check_card_name(to: Path) -> None:
+    """Raise ConfigError unless a path can be that of a card."""
+    if to.suffix != ".json":
+        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
 
 
 def write_card(path: Path, contents: Mapping[str, Any]) -> None:

@@ -22,7 +22,8 @@ Worker = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 def metered(
     batches: Iterator[pa.RecordBatch], worker: Worker, meter: Meter
 ) -> Iterator[pa.RecordBatch]:
-    """Run a worker; add what its outcomes count and what it used to the meter."""
+    """Run a worker, and what it leaves of its input; add what its outcomes count and what it used
+    to the meter."""
     _forget_peak()
     before = _cpu_seconds()
     for batch in worker(batches):
@@ -30,6 +31,8 @@ def metered(
             for text in batch.column(0).to_pylist():
                 meter.add(_shown(Outcome.from_json(text)))
         yield batch
+    for _ in batches:  # a Python process whose task leaves input behind is given up by Spark
+        pass
     used_ms = round(1000 * (_cpu_seconds() - before))
     meter.add({"python_cpu_ms": used_ms, f"{PEAK}worker_bytes": _peak_bytes()})
 

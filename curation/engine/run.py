@@ -6,7 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -29,13 +29,14 @@ from curation.engine.stages import (
     present_listings,
     slice_inputs,
 )
-from curation.engine.tasks import Context, Outcome, Part, ingest_records, run_part
+from curation.engine.tasks import Context, Outcome, Part, ingest_groups, run_part
 from curation.errors import ConservationError, LakeMissing, NotCommitted, TimeBudgetSpent
 from curation.ingest import main_text
 from curation.ingest.listing import InputFile, group_files, known_size
+from curation.ingest.remote import Facts
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 
 GUIDES = {"filter": "signals"}
@@ -267,16 +268,22 @@ def _execute(
     if unit.stage.name == "ingest":
         files_read = slice_inputs(config, lake.inputs(unit.dump), unit.slice)
         watch.num_files = len(files_read)
-        rows = _records(session, config, lake, unit, files_read)
-        worker = partial(_on_worker_records, context=context)
+        groups = [
+            [(file.ordinal, file.path) for file in group]
+            for group in group_files(files_read, config.engine.group_bytes)
+        ]
+        known = _known_facts(lake, unit.dump, files_read)
+        worker = partial(_on_worker_groups, groups=groups, known=known, context=context)
+        num_tasks = len(groups)
     else:
         guide = GUIDES.get(unit.stage.name, "documents")
         parts = parts_of(lake, list(unit.inputs), guide, unit.slice)
         if not parts:
             return Outcome()
         watch.num_files = len(parts)
-        rows = session.range(0, len(parts), 1, numPartitions=len(parts))
         worker = partial(_on_worker_parts, parts=parts, context=context)
+        num_tasks = len(parts)
+    rows = session.range(0, num_tasks, 1, numPartitions=num_tasks)
     return outcome_of(rows, worker, context.meter)
 
 
@@ -289,28 +296,13 @@ def _unchanged(lake: Lake, unit: Unit) -> Outcome:
     return outcome
 
 
-def _records(
-    session: "SparkSession", config: Config, lake: Lake, unit: Unit, files: Sequence[InputFile]
-) -> "DataFrame":
-    """Read the slice's input files with the `warc` source: one partition a group of files."""
-    format = next(dump.format for dump in config.dumps if dump.name == unit.dump)
-    groups = [
-        [(file.ordinal, file.path) for file in group]
-        for group in group_files(files, config.engine.group_bytes)
-    ]
-    has_remote = any(file.size is None for file in files)
-    known = lake.sources(unit.dump) if has_remote else {}
-    numbers = [str(file.ordinal) for file in files]
-    return (
-        session.read.format("warc")
-        .option("groups", json.dumps(groups))
-        .option("known", json.dumps({n: known[n] for n in numbers if n in known}))
-        .option("remote", json.dumps(asdict(config.remote)))
-        .option("contents", format)
-        .option("max_record_bytes", str(config.ingest.max_record_bytes))
-        .option("summary", "true")
-        .load()
-    )
+def _known_facts(lake: Lake, dump: str, files: Sequence[InputFile]) -> dict[int, Facts]:
+    """Return what remote files were when they were first read, by ordinal."""
+    if all(file.size is not None for file in files):
+        return {}
+    sources = lake.sources(dump)
+    numbers = [file.ordinal for file in files if str(file.ordinal) in sources]
+    return {number: Facts(**sources[str(number)]) for number in numbers}
 
 
 def parts_of(lake: Lake, inputs: Sequence[str], guide: str, slice: str) -> list[Part]:
@@ -349,10 +341,13 @@ def _overlaps(left: FileEntry, right: FileEntry) -> bool:
     return left_first <= right_last and right_first <= left_last
 
 
-def _on_worker_records(
-    batches: Iterator[pa.RecordBatch], context: Context
+def _on_worker_groups(
+    batches: Iterator[pa.RecordBatch],
+    groups: Sequence[Sequence[tuple[int, str]]],
+    known: Mapping[int, Facts],
+    context: Context,
 ) -> Iterator[pa.RecordBatch]:
-    return ingest_records(batches, context, _task_id())
+    return ingest_groups(batches, groups, known, context, _task_id())
 
 
 def _on_worker_parts(

@@ -1,6 +1,6 @@
 """What a worker does with one part of a stage: read, run kernels, write files, say what it did.
 
-A task reads committed files, or rows of the `warc` source, in record order and writes its outcomes
+A task reads committed files, or those of the input, in record order and writes its outcomes
 (kept, rejected, edits) under names that no other attempt uses. It returns one `Outcome`; the driver
 sums outcomes, checks that nothing was lost, and commits.
 """
@@ -26,7 +26,8 @@ from curation.dedup.minhash import MinHashSpec, fingerprint, packed, shingle_has
 from curation.engine.lake import FileEntry, TableWriter, damaged
 from curation.engine.ledger import PERPLEXITY_BINS, REJECTS_BY_LANGUAGE, TOKEN_LENGTHS
 from curation.identity import RECORD_BITS, check_record_ordinal
-from curation.ingest import langid, pages, urls, warc
+from curation.ingest import langid, pages, remote, urls
+from curation.ingest.files import END_OF_FILE, read_files
 from curation.ingest.limits import PageLimits
 from curation.ingest.sandbox import Net
 from curation.quality import edits as quality_edits
@@ -136,9 +137,32 @@ def run_part(
 # ---- ingest ------------------------------------------------------------------------------------
 
 
-def ingest_records(
-    batches: Iterator[pa.RecordBatch], context: Context, task_id: str
+def ingest_groups(
+    batches: Iterator[pa.RecordBatch],
+    groups: Sequence[Sequence[tuple[int, str]]],
+    known: Mapping[int, remote.Facts],
+    context: Context,
+    task_id: str,
 ) -> Iterator[pa.RecordBatch]:
+    """Read and ingest the groups of input files that the incoming ids name; yield their outcomes.
+
+    groups: files as (ordinal, path); known: see `read_files`.
+    """
+    config = context.config
+    contents = next(dump.format for dump in config.dumps if dump.name == context.dump)
+    for batch in batches:
+        for number in batch.column(0).to_pylist():
+            records = read_files(
+                groups[number],
+                contents,
+                max_record_bytes=config.ingest.max_record_bytes,
+                settings=config.remote,
+                known=known,
+            )
+            yield ingest_records(records, context, task_id).to_batch()
+
+
+def ingest_records(batches: Iterator[pa.RecordBatch], context: Context, task_id: str) -> Outcome:
     """Turn records into documents and rejects, in record order; one part is one group of files.
 
     A record is rejected by the first of: damaged, HTTP status, URL rules, extraction, no words,
@@ -160,7 +184,7 @@ def ingest_records(
             continue
         is_summary = pc.is_valid(records["num_other"])
         for row in records.filter(is_summary).to_pylist():
-            if row["record_type"] != warc.END_OF_FILE:
+            if row["record_type"] != END_OF_FILE:
                 outcome.count("records", {row["record_type"]: row["num_other"]})
                 continue
             outcome.count("files", {"read": 1})
@@ -186,7 +210,7 @@ def ingest_records(
         writers.close(outcome)
     outcome.rows["kept"] = sum(f.rows for f in outcome.files if f.table == "documents")
     outcome.rows["rejected"] = sum(f.rows for f in outcome.files if f.table == "rejects")
-    yield outcome.to_batch()
+    return outcome
 
 
 def _ingest_batch(

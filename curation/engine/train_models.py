@@ -6,7 +6,6 @@ JSON on one line.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 from curation.engine.training_texts import read_texts
 from curation.errors import ConfigError
 from curation.quality import classifier, perplexity
-from curation.quality.tools import check_card_name
 from curation.remix import domain_classifier
 
 QUALITY_HELP = "Train a fastText classifier that tells wanted texts from others."
@@ -220,16 +218,7 @@ def train_extractor(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     from curation.ingest import extractor_training
 
     options = extractor_parser().parse_args(arguments)
-    check_card_name(options.to)
-    extractor_training.require_catboost()
-    if not options.teacher_weight > 0:
-        raise ConfigError(
-            f"--teacher-weight is {options.teacher_weight:g}; a weight is above 0, that of a page "
-            "with a gold text is 1"
-        )
-    for path in filter(None, (options.to, options.held_out)):
-        if not os.access(path.parent, os.W_OK):
-            raise ConfigError(f"{path} cannot be written; name a file in a folder of yours")
+    extractor_training.check_before(options.to, options.held_out, options.teacher_weight)
     pages = [page for folder in options.gold for page in extractor_training.read_gold(folder)]
     for archive in options.teacher:
         pages += extractor_training.read_taught(archive, options.teacher_weight)

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import tempfile
 import zlib
 from collections import Counter
@@ -27,7 +28,7 @@ import pyarrow as pa
 from numba import njit
 
 from curation import models
-from curation.errors import InputInvalid, InputMissing, PrerequisiteMissing
+from curation.errors import ConfigError, InputInvalid, InputMissing, PrerequisiteMissing
 from curation.ingest import charset, formulas, urls, warc
 from curation.ingest.block_features import Float32Array, Shape, describe, describe_again
 from curation.ingest.blocks import Blocks, parse
@@ -193,6 +194,21 @@ def make(
     }  # fmt: skip
     models.write_card(to, card)
     return card
+
+
+def check_before(to: Path, held_out: Path | None, teacher_weight: float) -> None:
+    """Raise what would stop a training at its end: ConfigError for a file that cannot be written or
+    a weight that is none, PrerequisiteMissing without CatBoost."""
+    models.check_card_name(to)
+    if not teacher_weight > 0:
+        raise ConfigError(
+            f"--teacher-weight is {teacher_weight:g}; a weight is above 0, that of a page with a "
+            "gold text is 1"
+        )
+    for path in filter(None, (to, held_out)):
+        if not os.access(path.parent, os.W_OK):
+            raise ConfigError(f"{path} cannot be written; name a file in a folder of yours")
+    require_catboost()
 
 
 def require_catboost() -> None:

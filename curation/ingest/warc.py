@@ -39,8 +39,6 @@ from curation.ingest import codings, remote
 from curation.ingest.members import InflatedText, PlainText, Text, find_record, first_record
 from curation.ingest.records import HttpInvalid, Record, fastwarc_records, warcio_records
 
-END_OF_FILE = "file"  # the record_type of the summary row that the data source puts behind a file
-
 RECORD_SCHEMA = pa.schema(
     [
         ("record_ordinal", pa.int32()),  # over all record headers of the file, from 0

@@ -27,7 +27,7 @@ import pyarrow as pa
 from curation import models
 from curation.errors import InputMissing
 from curation.quality.segmentation import segment
-from curation.quality.tools import check_card_name, check_numbers, find_tool, train_fasttext
+from curation.quality.tools import check_numbers, find_tool, train_fasttext
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -245,7 +245,7 @@ def _check(training: Training, to: Path) -> None:
             ("keep_share", 1e-6, 1),
         ),
     )
-    check_card_name(to)
+    models.check_card_name(to)
 
 
 def _scores(texts: Sequence[str], classifier: Classifier) -> FloatArray:

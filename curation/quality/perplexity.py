@@ -30,7 +30,7 @@ from curation import models
 from curation.errors import ArtifactInvalid, ConfigError, InputMissing
 from curation.quality.percentiles import perplexity_bin
 from curation.quality.segmentation import segment, vocabulary_of
-from curation.quality.tools import check_card_name, check_numbers, find_tool
+from curation.quality.tools import check_numbers, find_tool
 
 KIND = "perplexity"
 MIN_LINES = 200
@@ -258,7 +258,7 @@ def _check(training: Training, to: Path) -> None:
         raise ConfigError(
             f"prune is {prune!r}; it holds up to {training.order} counts that ascend from 0"
         )
-    check_card_name(to)
+    models.check_card_name(to)
 
 
 def _run_kenlm(lmplz: Path, build_binary: Path, folder: Path, training: Training) -> None:

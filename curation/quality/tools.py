@@ -131,12 +131,6 @@ def check_numbers(settings: object, bounds: Sequence[tuple[str, float, float]]) 
             raise ConfigError(f"{name} is {value!r}; it must be between {low:g} and {high:g}")
 
 
-def check_card_name(to: Path) -> None:
-    """Raise ConfigError unless a path can be that of a card."""
-    if to.suffix != ".json":
-        raise ConfigError(f"{to} is to be the card of the model; give it a name that ends in .json")
-
-
 def main() -> None:
     """Build the programs of the packages that the arguments name."""
     wanted = sys.argv[1:]

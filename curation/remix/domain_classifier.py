@@ -27,7 +27,7 @@ from curation.errors import ConfigError, InputMissing
 from curation.hashing import FNV_OFFSET, FNV_PRIME
 from curation.ingest.text import utf8_buffers
 from curation.quality.segmentation import segment
-from curation.quality.tools import check_card_name, check_numbers, find_tool, train_fasttext
+from curation.quality.tools import check_numbers, find_tool, train_fasttext
 from curation.remix.structure import structure
 
 KIND = "domains"
@@ -271,7 +271,7 @@ def _check(training: Training, to: Path, lines: Mapping[str, object]) -> None:
             ("held_out", 0.001, 0.9),
         ),
     )
-    check_card_name(to)
+    models.check_card_name(to)
     if len(lines) < 2:
         raise ConfigError(f"{len(lines)} labels; a domain classifier tells at least two apart")
     for label in lines:

@@ -41,7 +41,6 @@ ROOT = HERE.parents[1]
 PEER = ROOT / ".venv-bench" / "bin" / "python"
 TOKENIZER = ROOT / "jobs" / "conf" / "demo-tokenizer.json"
 NUM_FILES = 4  # of a dump
-PAGES_ONE_IN = 4  # of the URLs by hash, the same ones of every dump
 PICTURE = ROOT / "notebooks" / "pictures" / "end_to_end.svg"
 # bench-mix is stored as texts; the manuals of one suite are pages of its packages.
 CORPORA = {"mix": ["DUMP-2023-bookworm"], "bulk": ["DUMP-*"]}
@@ -130,9 +129,9 @@ def deal(path: Path, folder: Path, dump: str) -> None:
     with path.open("rb") as file:
         for record in ArchiveIterator(file):
             number = zlib.crc32((record.rec_headers.get_header("WARC-Target-URI") or "").encode())
-            if record.rec_type == "response" and number % PAGES_ONE_IN == 0:
+            if record.rec_type == "response":
                 record.rec_headers.add_header("WARC-Identified-Payload-Type", "text/html")
-                writers[number // PAGES_ONE_IN % NUM_FILES].write_record(record)
+                writers[number % NUM_FILES].write_record(record)
     for part in parts:
         part.close()
 

@@ -45,10 +45,10 @@ from curation.dedup.minhash import MinHashSpec, fingerprint
 from curation.engine import tasks
 from curation.engine.stages import STAGES
 from curation.ingest import extract, langid, sandbox, urls, warc
+from curation.ingest.files import read_files
 from curation.ingest.limits import PageLimits, check_pages
 from curation.ingest.pages import extract_pages
 from curation.tokens import tokenizer
-from udfs.sources import WarcDataSource
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -442,13 +442,12 @@ def ingest(engine: str, note: str) -> Measurement:
     (folder / DUMPS[0].name).symlink_to(DUMPS[0])
     lake = str(folder / "lake")
     context = tasks.Context(lake, "ingest", config.dumps[0].name, "0000", "", config, artifacts)
-    reader = WarcDataSource({"path": str(DUMPS[0])}).reader(None)
 
     def ours() -> None:
         """What a Spark task does, Parquet files included."""
-        (partition,) = reader.partitions()
-        (row,) = tasks.ingest_records(reader.read(partition), context, "0")
-        kept = tasks.Outcome.from_json(row["outcome"][0].as_py()).rows["kept"]
+        kept = tasks.ingest_records(read_files([(0, str(DUMPS[0]))], "warc"), context, "0").rows[
+            "kept"
+        ]
         print("  ours:", kept, "kept", file=sys.stderr)
 
     return Measurement(

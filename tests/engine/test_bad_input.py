@@ -133,7 +133,8 @@ def test_the_card_of_another_model_is_no_extractor(spark, tmp_path: Path) -> Non
     card = "package:curation/quality/models/perplexity-en.json"
     config = configuration(tmp_path, more=f'[ingest]\nextractor_model = "{card}"\n')
     with pytest.raises(
-        ArtifactInvalid, match=r"perplexity-en\.json is the card of a perplexity, not of an ext"
+        ArtifactInvalid,
+        match=r"perplexity-en\.json is the card of a perplexity, not of an extractor; name",
     ):
         run(config, INGEST)
 

@@ -5,15 +5,14 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curation import models
-from curation.config import Config, load
+from curation.config import load
 from curation.engine.stages import STAGES
-from curation.engine.tasks import Context, Outcome, ingest_records
-from curation.ingest import warc
+from curation.engine.tasks import Context, ingest_records
+from curation.ingest.files import read_files
 
 TEXTS = {
     "en": "The library opens at nine in the morning, and on Sundays it stays closed. Whoever wants "
@@ -42,8 +41,8 @@ def ingest(folder: Path, *settings: str) -> tuple[dict[str, str], dict[str, tupl
     context = Context(
         config.lake, "ingest", "A", "0000", "attempt", config, {p: digest(p) for p in paths}
     )
-    (outcome,) = ingest_records(placed(config), context, "task")
-    files = Outcome.from_json(outcome.column(0)[0].as_py()).files
+    records = read_files([(0, config.dumps[0].inputs[0])], "jsonl")
+    files = ingest_records(records, context, "task").files
     rows = {
         file.table: pq.read_table(Path(config.lake) / file.path, partitioning=None).to_pylist()
         for file in files
@@ -58,15 +57,6 @@ def ingest(folder: Path, *settings: str) -> tuple[dict[str, str], dict[str, tupl
     }
     assert kept.keys() | rejected.keys() == TEXTS.keys()
     return kept, rejected
-
-
-def placed(config: Config):
-    """Records as the source gives them, each with its file."""
-    (path,) = config.dumps[0].inputs
-    for batch in warc.read_rows(path, "jsonl"):
-        ordinals = pa.array([0] * batch.num_rows, pa.int32())
-        batch = batch.add_column(0, "archive", pa.array([path] * batch.num_rows))
-        yield batch.add_column(0, "file_ordinal", ordinals)
 
 
 def digest(path: str) -> str:

@@ -1,5 +1,8 @@
-"""Paths as Spark is given them."""
+"""The session: paths as Spark is given them, processes that go on, a JVM that dies."""
 
+import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +11,9 @@ import pytest
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
+from curation.dedup.messages import Tally
 from curation.engine import session
+from curation.engine.metering import metered
 from curation.errors import StageStopped
 
 pytestmark = pytest.mark.spark
@@ -30,6 +35,19 @@ def test_a_path_names_its_file_system(monkeypatch, tmp_path: Path) -> None:
     """Where HDFS is the default of Spark, a path without a scheme would be looked for there."""
     monkeypatch.chdir(tmp_path)
     assert session.on_disk("lake") == session.on_disk(tmp_path / "lake") == f"file:{tmp_path}/lake"
+
+
+def test_python_processes_go_from_job_to_job(spark) -> None:
+    """Also after a task that leaves its input unread, as dedup's: what they loaded stays loaded."""
+
+    def process(_: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"id": [os.getpid()]})
+
+    worker = partial(metered, worker=process, meter=Tally())
+    num_cores = spark.sparkContext.defaultParallelism
+    one = spark.range(0, 1, 1, 1)
+    runs = [one.mapInArrow(worker, "id bigint").collect() for _ in range(num_cores + 4)]
+    assert len({row.id for rows in runs for row in rows}) <= num_cores
 
 
 def test_a_jvm_that_dies_while_it_starts_is_one_message(monkeypatch) -> None:

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.errors import InputInvalid, InputMissing, PrerequisiteMissing
+from curation.engine.train_models import train_extractor
+from curation.errors import (
+    ConfigError,
+    InputInvalid,
+    InputMissing,
+    PrerequisiteMissing,
+    explained,
+)
 from curation.ingest import extractor_training
 from curation.ingest.block_features import FEATURES, SECOND_FEATURES
 from curation.ingest.extractor_training import (
@@ -444,3 +451,22 @@ def test_a_model_and_its_card_are_written(monkeypatch, tmp_path):
 def test_too_few_pages_are_an_error_of_the_user(tmp_path):
     with pytest.raises(InputInvalid, match=r"0 pages with text in 0 of 5 folds.*more pages"):
         make([], tmp_path / "card.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "main-text.npz"], "a name that ends in .json"),
+        (["--to", "no/such/main-text.json"], "no/such/main-text.json cannot be written"),
+        (["--held-out", "no/texts.jsonl"], "no/texts.jsonl cannot be written"),
+        (["--teacher-weight", "0"], "--teacher-weight is 0; a weight is above 0"),
+        (["--teacher-weight", "nan"], "--teacher-weight is nan"),
+    ],
+)
+def test_options_are_checked_before_the_long_work(
+    options: list[str], message: str, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message) as caught:
+        train_extractor(["--gold", "none", "--to", "main-text.json", *options])
+    assert explained(caught.value).endswith("#extraction)")

@@ -14,10 +14,10 @@ from loopback import BYTES, PATH, Handler, Server, Waits, compress, cut, serve, 
 from curation.config import RemoteConfig
 from curation.errors import InputChanged, InputInvalid, InputUnreachable
 from curation.ingest import ranges, remote, warc
+from curation.ingest.files import read_files
 from curation.ingest.listing import InputFile, group_files, list_inputs
 from curation.ingest.ranges import Span, join_ranges, split_ranges
 from curation.ingest.remote import open_url
-from udfs.sources import WarcReader
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "dumps" / "DUMP-2021-bullseye-00000.warc.gz"
 SETTINGS = RemoteConfig(attempts=4, timeout_seconds=10.0)
@@ -281,12 +281,11 @@ def test_a_wrong_offset_or_length_costs_its_record_alone(server, pages):
     assert [(row["error"], row["offset"]) for row in alone] == [("truncated", short["offset"])]
 
 
-def test_the_data_source_names_the_file_and_keeps_the_facts(server, pages):
+def test_what_a_task_reads_names_the_file_and_keeps_the_facts(server, pages):
     server.content["/a.warc.gz"] = content = DEMO.read_bytes()
     (name,) = join_ranges(server.url("/a.warc.gz"), [span_of(page) for page in pages[:2]])
-    options = {"groups": json.dumps([[[4, name]]]), "summary": "true", "remote": "{}"}
-    reader = WarcReader(options)
-    rows = [row for b in reader.read(reader.partitions()[0]) for row in b.to_pylist()]
+    rows = [row for batch in read_files([(4, name)], "warc") for row in batch.to_pylist()]
+    assert {row["file_ordinal"] for row in rows} == {4}
     assert {row["archive"] for row in rows} == {server.url("/a.warc.gz")}
     assert [row["offset"] for row in rows[:2]] == [page["offset"] for page in pages[:2]]
     assert json.loads(rows[-1]["metadata"])["size"] == len(content)

@@ -56,7 +56,7 @@ from curation.errors import (
 from curation.ingest import remote, warc
 from curation.ingest.listing import InputFile, group_files, list_inputs
 from curation.ingest.remote import Clock, Facts, Pace, RemoteFailure, open_url, read_url
-from udfs.sources import WarcReader
+from udfs.sources import WarcDataSource, WarcReader
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tests" / "data" / "dumps" / "DUMP-2021-bullseye-00000.warc.gz"
@@ -925,6 +925,7 @@ def test_credentials_are_in_no_lake_log_report_or_error(s3, cut, tmp_path):
 
 @pytest.mark.spark
 def test_the_data_source_reads_a_remote_listing(spark, crawl, cut):
+    spark.dataSource.register(WarcDataSource)
     url = crawl.url(f"{CRAWL}/warc.paths.gz")
     options = {"remote": json.dumps({"user_agent": "notebook/1"})}
     found = spark.read.format("warc").options(**options).load(url).select("url").collect()
@@ -940,7 +941,7 @@ def test_the_data_source_refuses_settings_that_are_none():
         ("[5]", r"remote must be a table, got \[5\]"),
     ):
         with pytest.raises(ConfigError, match=message):
-            WarcReader({"remote": text, "groups": "[]"})
+            WarcReader({"remote": text, "path": "a"})
 
 
 def test_a_remote_file_is_a_partition_of_its_own(tmp_path):

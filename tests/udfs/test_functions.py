@@ -44,6 +44,7 @@ def test_functions_equal_their_kernels(spark) -> None:
 
 
 def test_the_warc_source_reads_what_the_reader_reads(spark, cut: Path) -> None:
+    spark.dataSource.register(WarcDataSource)
     files = sorted(cut.glob("*.warc.gz"))
     got = (
         spark.read.format("warc").load(f"{cut}/*.warc.gz").orderBy("archive", "record_ordinal")
