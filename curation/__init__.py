@@ -9,6 +9,8 @@ lake.table("signals", dump="DUMP-2021-bullseye").to_table().to_pandas()
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from curation.cache import cache_kernels
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "open"]
 __version__ = version("curation")
+
+cache_kernels()  # before any module that has one is imported
 
 
 def open(path: "str | Path") -> "Lake":

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from curation import __version__, models
+from curation import __version__
+from curation.cache import cache_dir
 from curation.engine.checks import Bounds, judge
 from curation.engine.lake import Lake, write_atomically
 from curation.errors import (
@@ -89,7 +90,7 @@ def main() -> None:
     A spent time budget exits with 75: EX_TEMPFAIL of sysexits.h, run again.
     """
     # Before the report imports matplotlib, which else makes a folder in the user's home.
-    os.environ.setdefault("MPLCONFIGDIR", str(models.cache_dir("matplotlib")))
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_dir("matplotlib")))
     try:
         app()
     except CurationError as error:

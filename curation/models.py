@@ -1,11 +1,9 @@
 """Worker-side loaders of models: by path and sha256, once per Python worker."""
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from curation.cache import cache_dir
 from curation.errors import ArtifactChanged, ArtifactInvalid, ArtifactMissing, ConfigError
 from curation.ingest import urls
 from curation.quality import contamination
@@ -171,17 +170,6 @@ def contamination_index(
     Raises ArtifactChanged, and what `contamination.read_texts` raises.
     """
     return _contamination_index(tuple(benchmarks), ngram, min_ngram)
-
-
-def cache_dir(name: str) -> Path:
-    """Return a folder for what may be lost; in the temporary folder where home is read-only."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "curation" / name
-    with contextlib.suppress(OSError):
-        base.mkdir(parents=True, exist_ok=True)
-    if not os.access(base, os.W_OK):
-        base = Path(tempfile.gettempdir(), f"curation-{os.getuid()}", name)
-        base.mkdir(parents=True, exist_ok=True)
-    return base
 
 
 @lru_cache(maxsize=4)

@@ -25,7 +25,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from curation import errors, models
+from curation import errors
+from curation.cache import cache_dir
 from curation.dedup.messages import Meter
 from curation.engine.lake import Lake
 from curation.engine.metering import Worker, merge, metered
@@ -66,7 +67,6 @@ def start(app_name: str = "curation") -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(models.cache_dir("numba")))
     builder = SparkSession.builder.appName(app_name)
     for key, value in SEMANTIC.items():
         builder = builder.config(key, value)
@@ -111,7 +111,7 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
 
 def log_path() -> str:
     """Return the file that holds what Spark and its workers print in local mode."""
-    return os.path.join(models.cache_dir("logs"), "spark.log")
+    return os.path.join(cache_dir("logs"), "spark.log")
 
 
 @contextmanager
@@ -300,7 +300,7 @@ def _local_resources() -> dict[str, str]:
     return {
         "spark.master": f"local[{cores}]",
         "spark.driver.memory": f"{memory_mb}m",
-        "spark.driver.extraJavaOptions": LATE_OPTIMISER,
+        "spark.driver.defaultJavaOptions": LATE_OPTIMISER,
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",

@@ -189,7 +189,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage(
             "ingest",
-            version=8,
+            version=9,
             whole_dump=False,
             reads=(),
             settings=_ingest_settings,

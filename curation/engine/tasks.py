@@ -27,7 +27,7 @@ from curation.engine.lake import FileEntry, TableWriter, damaged
 from curation.engine.ledger import PERPLEXITY_BINS, REJECTS_BY_LANGUAGE, TOKEN_LENGTHS
 from curation.identity import RECORD_BITS, check_record_ordinal
 from curation.ingest import langid, pages, remote, urls
-from curation.ingest.files import END_OF_FILE, read_files
+from curation.ingest.files import END_OF_FILE, ahead, read_files
 from curation.ingest.limits import PageLimits
 from curation.ingest.sandbox import Net
 from curation.quality import edits as quality_edits
@@ -159,7 +159,7 @@ def ingest_groups(
                 settings=config.remote,
                 known=known,
             )
-            yield ingest_records(records, context, task_id).to_batch()
+            yield ingest_records(ahead(records), context, task_id).to_batch()
 
 
 def ingest_records(batches: Iterator[pa.RecordBatch], context: Context, task_id: str) -> Outcome:

@@ -151,6 +151,7 @@ MIN_PROSE_WORDS = 8  # of a block with the end of a sentence: prose
 MAX_PROSE_LINKS = np.float32(0.3)
 MAX_HEADING_WORDS = 5  # of a heading over comments
 MIN_COMMENTED_WORDS = 20  # before comments
+COPIED = np.float32(0.8)  # hidden text of which this much is shown elsewhere is a copy
 FAR = 1_000  # blocks: nowhere
 SURE = np.float32(0.7)  # probability of a block that the first model is sure of
 
@@ -200,13 +201,15 @@ class Shape(NamedTuple):
     """What `describe_again` needs of a page.
 
     levels: int32 (MAX_LEVELS, num_blocks), the elements around each block; like: int32, the number
-    of each block's kind, which is that of all built alike; words: int32, of each block.
+    of each block's kind, which is that of all built alike; words: int32, of each block; copies:
+    which are hidden, and shown elsewhere.
     """
 
     levels: Int32Array
     like: Int32Array
     words: Int32Array
     num_nodes: int
+    copies: BoolArray
 
 
 def describe(page: UInt8Array, blocks: Blocks) -> tuple[Float32Array, Shape]:
@@ -221,10 +224,16 @@ def describe(page: UInt8Array, blocks: Blocks) -> tuple[Float32Array, Shape]:
         np.zeros(num_blocks, np.int32),
         np.zeros(num_blocks, np.int32),
         len(blocks.nodes),
+        np.zeros(num_blocks, np.bool_),
     )
     if num_blocks:
         title = page[blocks.title[0] : blocks.title[1]]
         _describe(title, *blocks[:5], blocks.page_kinds, found, *shape[:3], KIND_AND_FOLD, *PHRASES)
+        if found[OWN_HIDDEN].any():
+            _find_copies(
+                blocks.text, blocks.blocks, shape.words, found[OWN_HIDDEN], KIND_AND_FOLD,
+                shape.copies,
+            )  # fmt: skip
     return found, shape
 
 
@@ -235,7 +244,7 @@ def describe_again(first: Float32Array, shape: Shape) -> Float32Array:
     """
     found = np.zeros((len(SECOND_FEATURES), len(first)), np.float32)
     if len(first):
-        _describe_again(first, *shape, found)
+        _describe_again(first, *shape[:4], found)
     return found
 
 
@@ -488,14 +497,8 @@ def _echoes(
         num = _hash_words(text, blocks[b, BLOCK_START], blocks[b, BLOCK_END], table, of_block)
         num_found = 0
         for w in range(num - SHINGLE + 1):
-            key: Any = FNV_OFFSET
-            for k in range(SHINGLE):
-                key = (key ^ of_block[w + k]) * FNV_PRIME
-                key ^= key >> np.uint64(29)
-            key |= np.uint64(1)
-            at = np.int64(key >> np.uint64(20)) & (size - 1)
-            while keys[at] != 0 and keys[at] != key:
-                at = (at + 1) & (size - 1)
+            key = _run_of(of_block, w)
+            at = _slot_of(key, keys)
             if keys[at] == key and last[at] != b:
                 num_found += 1
                 echoed[last[at]] += 1
@@ -504,6 +507,59 @@ def _echoes(
         out[ECHO, b] = _share(num_found, num - SHINGLE + 1)
     for b in range(len(blocks)):
         out[ECHOED, b] = _share(echoed[b], max(words[b] - SHINGLE + 1, 0))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _run_of(words: UInt64Array, w: int) -> Any:
+    """Return the hash of the run of words that begins at one; never 0."""
+    key: Any = FNV_OFFSET
+    for k in range(SHINGLE):
+        key = (key ^ words[w + k]) * FNV_PRIME
+        key ^= key >> np.uint64(29)
+    return key | np.uint64(1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _slot_of(key: Any, keys: UInt64Array) -> Any:
+    """Return where a key stands in an open hash table, or would stand."""
+    at = np.int64(key >> np.uint64(20)) & (len(keys) - 1)
+    while keys[at] != 0 and keys[at] != key:
+        at = (at + 1) & (len(keys) - 1)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _find_copies(
+    text: UInt8Array,
+    blocks: Int32Array,
+    words: Int32Array,
+    hidden: Float32Array,
+    table: UInt32Array,
+    out: BoolArray,
+) -> None:
+    """Write which hidden blocks have COPIED of their runs in blocks that are not hidden."""
+    total = most = 0
+    for b in range(len(blocks)):
+        total += max(words[b] - SHINGLE + 1, 0)
+        most = max(most, words[b])
+    size = 16
+    while size < 2 * total:
+        size *= 2
+    keys = np.zeros(size, np.uint64)
+    of_block = np.zeros(most, np.uint64)
+    for wanted in (False, True):  # those that are shown, then the others
+        for b in range(len(blocks)):
+            if words[b] < SHINGLE or (hidden[b] > 0) != wanted:
+                continue
+            num = _hash_words(text, blocks[b, BLOCK_START], blocks[b, BLOCK_END], table, of_block)
+            num_found = 0
+            for w in range(num - SHINGLE + 1):
+                key = _run_of(of_block, w)
+                at = _slot_of(key, keys)
+                num_found += keys[at] == key
+                if not wanted:
+                    keys[at] = key
+            out[b] = wanted and _share(num_found, num - SHINGLE + 1) >= COPIED
 
 
 @njit(cache=True, nogil=True)

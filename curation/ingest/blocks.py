@@ -3,7 +3,7 @@
 One pass over the UTF-8 bytes of a page, which reads tags as the HTML standard says and keeps a
 stack of open elements. It builds no tree and raises for no page: an end tag without its start tag
 does nothing, a start tag that implies an end (`p`, `li`, `td` and their like) makes it. Left out:
-scripts, styles, form controls, drawings, embedded objects and what stands in for them.
+scripts, styles, form controls but buttons, drawings, embedded objects and what stands in for them.
 
 A block is a maximal piece of text without the start or end of a block element, or a line of one
 that `br` breaks, or a whole `pre`. White space is collapsed but in `pre`; character references are
@@ -39,7 +39,7 @@ INLINE, SPAN, BLOCK, DROPPED, RAW, VOID, IGNORED, BREAK = range(8)
 TAG_KINDS = {
     INLINE: "b i em strong font u s small big sub sup code tt kbd samp var cite abbr acronym q "
     "mark bdi bdo ins del dfn time ruby rb rt rtc rp nobr strike data blink",
-    SPAN: "span a label",
+    SPAN: "span a label foreignobject desc annotation-xml",
     BLOCK: "address article aside blockquote button caption center dd details dialog dir div dl dt "
     "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup legend li listing main "
     "menu nav noscript ol p pre search section summary table tbody td tfoot th thead tr ul",
@@ -117,8 +117,13 @@ KINDS_OF_NAMES: dict[str, str] = {
     "map": "|map| location address contact",
     "table": "|table| |data| |wikitable",
     "reference": "reference footnote citation biblio",
+    "commented": "|has|comment |no|comment |with|comment |commentary",
 }
 NAMES = automaton(KINDS_OF_NAMES, boundaries=True)
+# What is named `commented` holds a text on which there are comments, or none: it is no comment.
+COMMENT_NAME, COMMENTED_NAME = (
+    np.uint64(1 << list(KINDS_OF_NAMES).index(kind)) for kind in ("comment", "commented")
+)
 # Kinds of pages that a page states of itself: in <meta> as og:type or generator, in JSON-LD.
 KINDS_OF_PAGES: dict[str, str] = {
     "article": "|og|type|content|article |og|type|content|blog",
@@ -143,8 +148,8 @@ PAGE_NAMES = automaton(KINDS_OF_PAGES, boundaries=True)
 # Of nodes.
 LINK, HIDDEN, IN_DROPPED, IN_LINK, IN_PRE = 1, 2, 4, 8, 16
 SELF_CLOSING = 32  # of tags
-# Of blocks.
-BROKEN, VERBATIM = 1, 2  # begins after <br>; white space is as it stands
+# Of blocks: begins after <br>; white space is as it stands; begins after two <br> and more.
+BROKEN, VERBATIM, APART = 1, 2, 4
 
 MAX_DEPTH = 512  # what is opened deeper has no node of its own
 TAG_TABLE, REFERENCE_TABLE = 1 << 10, 1 << 13  # slots; some eighth is full
@@ -243,7 +248,7 @@ TD, TH, TR, TABLE, DIV, ADDRESS = (
 )
 BR, IMG, META, TITLE, SCRIPT = (TAG_IDS[n] for n in ("br", "img", "meta", "title", "script"))
 H1, H6, UL, OL = (TAG_IDS[n] for n in ("h1", "h6", "ul", "ol"))
-SPAN_TAG = TAG_IDS["span"]
+SPAN_TAG, SVG, MATH = (TAG_IDS[n] for n in ("span", "svg", "math"))
 # Start tags that end an open <p> (HTML standard, 13.2.6.4.7).
 ENDS_P = np.zeros(len(TAGS) + 1, np.bool_)
 _ENDING_P = (
@@ -253,6 +258,14 @@ _ENDING_P = (
 )
 for _name in _ENDING_P.split():
     ENDS_P[TAG_IDS[_name]] = True
+# What stands in these ends nothing around them (HTML standard, 13.2.4.2: "in scope").
+IS_BOUND = np.zeros(len(TAGS) + 1, np.bool_)
+for _name in ("applet", "object", "template"):
+    IS_BOUND[TAG_IDS[_name]] = True
+# Elements that are left out, or in drawings and formulas, in which HTML is just that.
+HOLDS_HTML = np.zeros(len(TAGS) + 1, np.bool_)
+for _name in (*TAG_KINDS[DROPPED].split(), "foreignobject", "desc", "annotation-xml"):
+    HOLDS_HTML[TAG_IDS[_name]] = _name not in ("svg", "math")
 TABLE_RANK = np.zeros(len(TAGS) + 1, np.int32)
 for _rank, _names in enumerate(("td th caption", "tr", "tbody thead tfoot", "table"), 1):
     for _name in _names.split():
@@ -420,18 +433,28 @@ def _is_name(page: UInt8Array, start: int, end: int, name: bytes) -> bool:
 @njit(cache=True, nogil=True)
 def _has(page: UInt8Array, start: int, end: int, word: bytes) -> bool:
     """Return whether a word stands in a value, white space left out."""
+    return _find_word(page, start, end, word) >= 0
+
+
+@njit(cache=True, nogil=True)
+def _find_word(page: UInt8Array, start: int, end: int, word: bytes) -> int:
+    """Return where a word begins in a value, white space left out, or -1."""
     k = 0
+    found = -1
     for i in range(start, end):
         byte = page[i]
         if _is_space(byte):
             continue
-        if byte | 32 == word[k] | 32:
-            k += 1
-            if k == len(word):
-                return True
-        else:
-            k = 1 if byte | 32 == word[0] | 32 else 0
-    return False
+        if byte | 32 != word[k] | 32:
+            k = 0
+            if byte | 32 != word[0] | 32:
+                continue
+        if k == 0:
+            found = i
+        k += 1
+        if k == len(word):
+            return found
+    return -1
 
 
 @njit(cache=True, nogil=True)
@@ -484,6 +507,9 @@ def _parse(
                     i += 1
                 continue
             before = at
+            of_pre = tags[depth - 1] == PRE or tags[depth - 1] == LISTING
+            if of_pre and at == block[BLOCK_START] and i > 0 and page[i - 1] == GREATER:
+                i = _after_line_end(page, i)
             i, at, space = _read_text(
                 page, i, text, at, block[BLOCK_START], space, flags & IN_PRE != 0, slots, values
             )
@@ -529,18 +555,24 @@ def _parse(
             continue
         if kind == IGNORED:
             names[0] |= mask
-            if tag == META and (
-                _has(page, name_end, i, b"og:type") or _has(page, name_end, i, b"generator")
-            ):
-                page_kinds |= _scan_names(
-                    page, name_end, i, page_next_state, page_symbols, page_outputs
+            if tag == META:
+                start = max(
+                    _find_word(page, name_end, i, b"og:type"),
+                    _find_word(page, name_end, i, b"generator"),
                 )
+                if start >= 0:  # what the value is of may stand behind it
+                    turned = np.concatenate((page[start:i], page[name_end:start]))
+                    page_kinds |= _scan_names(
+                        turned, 0, len(turned), page_next_state, page_symbols, page_outputs
+                    )
             continue
         if kind == RAW:
             if closing:
                 continue
             close = _find_end(page, i, name_start, name_end)
-            if tag == TITLE and title_end == 0:
+            if close == end and own & SELF_CLOSING:
+                continue  # XHTML: else all that follows would belong to it
+            if tag == TITLE and title_end == 0 and not flags & IN_DROPPED:  # of a drawing
                 title_start, title_end = i, close
             elif tag == SCRIPT and _has(page, name_end, i, b"ld+json"):
                 page_kinds |= _scan_names(
@@ -554,15 +586,22 @@ def _parse(
             text[at] = LINE_END
             at += 1
             continue
-        if kind == BLOCK or kind == BREAK:
-            num_blocks = _end_block(block, at, blocks, num_blocks, tag == BR)
-            space = False
-            if kind == BREAK:
-                continue
+        if kind == BREAK:
+            if not flags & IN_DROPPED:
+                num_blocks = _end_block(block, at, blocks, num_blocks, tag == BR)
+                space = False
+            continue
         if closing:
             depth = _depth_after_end(tag, kind, tags, flags_of, depth, kind_of_tag)
+        else:
+            if flags & IN_DROPPED:
+                depth = _depth_outside_drawing(tag, tags, depth, kind_of_tag)
+            depth = _depth_before_start(tag, tags, depth, kind_of_tag)
+        if kind == BLOCK and not flags & flags_of[depth - 1] & IN_DROPPED:
+            num_blocks = _end_block(block, at, blocks, num_blocks, False)
+            space = False
+        if closing:
             continue
-        depth = _depth_before_start(tag, tags, depth, kind_of_tag)
         if depth >= MAX_DEPTH or (own & SELF_CLOSING and (tag == UNKNOWN or kind == DROPPED)):
             continue
         flags = flags_of[depth - 1] & ~(LINK | HIDDEN)
@@ -614,7 +653,17 @@ def _end_block(
         block[BLOCK_FLAGS] = BROKEN if is_broken else 0
     elif not is_broken:
         block[BLOCK_FLAGS] = 0
+    elif block[BLOCK_FLAGS] & BROKEN:
+        block[BLOCK_FLAGS] |= APART
     return num_blocks
+
+
+@njit(cache=True, nogil=True)
+def _after_line_end(page: UInt8Array, i: int) -> int:
+    """Return where the text of a `pre` begins: behind its first line end, if it begins with one."""
+    if page[i] == RETURN and i + 1 < len(page) and page[i + 1] == LINE_END:
+        return i + 2
+    return i + 1 if page[i] == LINE_END else i
 
 
 @njit(cache=True, nogil=True)
@@ -631,11 +680,6 @@ def _read_text(
 ) -> Any:
     """Copy text up to the next "<"; return where it ends on both sides, and the space to come."""
     end = len(page)
-    if is_pre and at == start and i > 0 and page[i - 1] == GREATER:
-        if page[i] == RETURN and i + 1 < end and page[i + 1] == LINE_END:
-            i += 1
-        if page[i] == LINE_END:
-            i += 1  # the line end after <pre>
     while i < end and page[i] != LESS:
         byte: Any = page[i]
         if not space and byte > AMPERSAND and byte != NO_BREAK_LEAD:  # nearly all
@@ -684,6 +728,7 @@ def _after_comment(page: UInt8Array, i: int) -> int:
     end = len(page)
     if i + 3 < end and page[i + 1] == BANG and page[i + 2] == DASH and page[i + 3] == DASH:
         i += 4
+        start = i
         num_dashes = 2  # "<!-->" is one
         while i < end:
             byte = page[i]
@@ -691,7 +736,7 @@ def _after_comment(page: UInt8Array, i: int) -> int:
                 break
             if byte == DASH:
                 num_dashes += 1
-            elif byte != BANG or num_dashes < 2:  # "--!>" ends one too
+            elif byte != BANG or num_dashes < 2 or i < start + 2:  # "--!>" ends one too
                 num_dashes = 0
             i += 1
         return i + 1
@@ -800,6 +845,8 @@ def _read_attributes(
             )
         ):
             flags |= HIDDEN
+    if mask & COMMENTED_NAME:
+        mask &= ~COMMENT_NAME
     return (i if i < end else end) + 1, flags, mask, shape
 
 
@@ -822,6 +869,8 @@ def _depth_after_end(
             return depth
         if kind == SPAN and tag != A and kind_of_tag[other] == BLOCK:
             return depth
+        if tag == LI and (other == UL or other == OL):
+            return depth
         at -= 1
     if at == 0:
         return depth
@@ -834,6 +883,20 @@ def _depth_after_end(
                     flags_of[inner] &= ~(IN_LINK | LINK)
                 return depth
     return at
+
+
+@njit(cache=True, nogil=True)
+def _depth_outside_drawing(tag: int, tags: Int32Array, depth: int, kind_of_tag: UInt8Array) -> int:
+    """Return how many elements stay open before a start tag in what is left out: one of HTML ends a
+    drawing or formula (HTML standard, 13.2.6.5), but inside its elements for HTML."""
+    if kind_of_tag[tag] != BLOCK and tag != SPAN_TAG:
+        return depth
+    at = depth - 1
+    while at > 0 and not HOLDS_HTML[tags[at]]:
+        if tags[at] == SVG or tags[at] == MATH:
+            return at
+        at -= 1
+    return depth
 
 
 @njit(cache=True, nogil=True)
@@ -851,12 +914,14 @@ def _depth_before_start(tag: int, tags: Int32Array, depth: int, kind_of_tag: UIn
             if (tag == LI and other == LI) or (tag != LI and (other == DD or other == DT)):
                 depth = at
                 break
-            if kind_of_tag[other] == BLOCK and other != DIV and other != P and other != ADDRESS:
+            if IS_BOUND[other] or (
+                kind_of_tag[other] == BLOCK and other != DIV and other != P and other != ADDRESS
+            ):
                 break
             at -= 1
     elif IN_TABLE[tag] and tag != TABLE:  # a cell ends a cell, a row a row, a section a section
         at = depth - 1
-        while at > 0 and tags[at] != TABLE:
+        while at > 0 and tags[at] != TABLE and not IS_BOUND[tags[at]]:
             rank = TABLE_RANK[tags[at]]
             if rank > TABLE_RANK[tag]:
                 break
@@ -865,7 +930,7 @@ def _depth_before_start(tag: int, tags: Int32Array, depth: int, kind_of_tag: UIn
             at -= 1
     if ENDS_P[tag]:
         at = depth - 1
-        while at > 0 and kind_of_tag[tags[at]] != BLOCK:
+        while at > 0 and kind_of_tag[tags[at]] != BLOCK and not IS_BOUND[tags[at]]:
             at -= 1
         if at > 0 and (tags[at] == P or (H1 <= tag <= H6 and H1 <= tags[at] <= H6)):
             depth = at

@@ -92,15 +92,16 @@ def extract(
     too many control characters), `too_large` (above max_html_bytes), `undecodable`, `no_text`
     (nothing that is main text), `parser_error:<class of the exception>`.
     text is null with an error; see `normalise` for its characters. Formulas stand in it as TeX (see
-    `formulas`), code keeps its lines and indentation. title, author and published_at (UTC) are what
-    the markup states, null where it does not (see `metadata`). Encodings: see `charset.decode`.
+    `formulas`), code keeps its lines and indentation, of blank lines in a row one. title, author
+    and published_at (UTC) are what the markup states, null where it does not (see `metadata`).
+    Encodings: see `charset.decode`.
 
     engine: a name in ENGINES. `blocks` (see `main_text`) is ours; `trafilatura` leaves comments out
     and takes ten times as long, `trafilatura_precision` drops more in doubt, `trafilatura_fast`
     tries no second algorithm; `resiliparse` is the least accurate. The last four are for `blocks`:
     the card of its model, with the digest that it must have where one is given; the share of pages
-    that go to trafilatura, those of which the model expects least (`main_text.least_expected`); and
-    whether comments may be kept.
+    that go to trafilatura, those of which the model expects least (`main_text.least_expected`),
+    where it finds text; and whether comments may be kept.
     Pages do not influence each other. Never raises for a payload.
     What a page may cost is bounded by `limits` and `sandbox`, not here.
     """
@@ -220,7 +221,9 @@ def _parse_with_blocks(
     page: str, model: main_text.Model, least: float, comments: bool
 ) -> str | None:
     found = main_text.main_text(page, model, comments=comments)
-    return found.text if found.expected_f1 >= least else _parse_with_trafilatura(page)
+    if found.expected_f1 >= least:
+        return found.text
+    return _parse_with_trafilatura(page) or found.text
 
 
 def _parse_with_trafilatura(page: str, fast: bool = False, precise: bool = False) -> str | None:

@@ -200,13 +200,13 @@ def check_before(to: Path, held_out: Path | None, teacher_weight: float) -> None
     """Raise what would stop a training at its end: ConfigError for a file that cannot be written or
     a weight that is none, PrerequisiteMissing without CatBoost."""
     models.check_card_name(to)
-    if not teacher_weight > 0:
+    if not 0 < teacher_weight < math.inf:
         raise ConfigError(
-            f"--teacher-weight is {teacher_weight:g}; a weight is above 0, that of a page with a "
-            "gold text is 1"
+            f"--teacher-weight is {teacher_weight:g}; a weight is a number above 0, that of a page "
+            "with a gold text is 1"
         )
     for path in filter(None, (to, held_out)):
-        if not os.access(path.parent, os.W_OK):
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
             raise ConfigError(f"{path} cannot be written; name a file in a folder of yours")
     require_catboost()
 

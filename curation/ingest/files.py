@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -41,6 +42,18 @@ def read_files(
             yield _placed(_end_of(path), ordinal, path)
     except remote.RemoteFailure as failure:
         raise failure.error from None
+
+
+def ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches while a thread reads the next one: a slow server need not be waited for twice.
+
+    Raises what reading raises. Memory: two batches more.
+    """
+    with ThreadPoolExecutor(1, "reader") as reader:
+        pending = reader.submit(next, batches, None)
+        while (batch := pending.result()) is not None:
+            pending = reader.submit(next, batches, None)
+            yield batch
 
 
 def _read(path: str, contents: str, max_record_bytes: int) -> Iterator[pa.RecordBatch]:

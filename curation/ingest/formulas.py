@@ -19,8 +19,8 @@ from resiliparse.parse.html import DOMNode, HTMLTree
 from curation.ingest.metadata import attributes_of
 
 TAG = re.compile(r"<(/?)(math|script|span|mjx-container|img)\b([^<>]*)>", re.I)
-# One of these stands in a page that has formulas; long ones are found faster.
-MARKS = ("</math>", 'type="math/tex', 'class="latex')
+# One of these stands in a page that has formulas.
+MARKS = ("</math", "</MATH", "math/tex", "latex", 'class="tex')
 DISPLAY = re.compile(r"""mode=display|display\s*=\s*["']?block|display\s*=\s*["']?true""", re.I)
 # Of a class attribute.
 RENDERED = re.compile(r"\b(katex-html|MathJax(?:_Preview|_SVG|_CHTML)?)\b")
@@ -74,7 +74,7 @@ def tex(page: str) -> str:
         formula = None
         end = tag.end()
         if name == "math" or (name == "script" and "math/tex" in attributes):
-            close = page.find(f"</{name}", end)
+            close = page.find(f"</{tag[2]}", end)
             if close < 0:
                 unclosed.add(name)
                 continue

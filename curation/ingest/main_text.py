@@ -6,8 +6,8 @@
 3. The blocks that make the expected F1 of the page highest are kept. With p the probability and w
    the words of a block, that of keeping the set K is 2 sum_K(p w) / (sum_K(w) + sum(p w)); the best
    set is that of the blocks above half of what it reaches (Lipton, Elkan, Naryanaswamy 2014).
-4. They are written down: a list item after "- ", a row of a table as "| a | b |", code as it
-   stands, a blank line between paragraphs.
+4. They are written down: a list item after "- ", a row of a table as "| a | b |", code with its
+   lines and indentation, a blank line between paragraphs.
 
 A forest adds integers and compares float32 with float32, and probabilities are read from a table
 that comes with the model, so that a page gives the same text on every machine.
@@ -36,6 +36,7 @@ from curation.ingest.block_features import (
     describe_again,
 )
 from curation.ingest.blocks import (
+    APART,
     BLOCK_END,
     BLOCK_FLAGS,
     BLOCK_NODE,
@@ -55,11 +56,13 @@ from curation.ingest.blocks import (
     OL,
     PRE,
     SPACE,
+    TABLE,
     TAG_KINDS,
     TD,
     TH,
     TR,
     UL,
+    VERBATIM,
     Blocks,
     block_element,
     parse,
@@ -75,7 +78,6 @@ TABLE_SIZE = 2048  # logits from -16 to 16
 LEAST_F1 = 0.1
 MAX_INDENTS = 8  # of a list in lists
 (BAR,) = b"|"
-ECHO = np.float32(0.8)  # hidden text of which this much is shown elsewhere is a copy
 
 BoolArray = npt.NDArray[np.bool_]
 Int16Array = npt.NDArray[np.int16]
@@ -142,7 +144,7 @@ def probabilities(found: Float32Array, shape: Shape, model: Model) -> Float32Arr
     first = likelihood(found, model.first, model.probabilities)
     both = np.concatenate((found, describe_again(first, shape)))
     likely = likelihood(both, model.second, model.probabilities)
-    _drop_copies(found[HIDDEN_ROW], found[ECHO_ROW], found[ECHOED_ROW], likely)
+    likely[shape.copies] = 0
     return likely
 
 
@@ -247,9 +249,6 @@ MEANING = hashlib.sha256(
     ).encode()
 ).hexdigest()
 COMMENT_ROW = FEATURES.index("named_comment")
-HIDDEN_ROW, ECHO_ROW, ECHOED_ROW = (
-    FEATURES.index(name) for name in ("own_hidden", "own_echo", "own_echoed")
-)
 
 
 @njit(cache=True, nogil=True)
@@ -282,15 +281,6 @@ def _likelihood(
 
 
 @njit(cache=True, nogil=True)
-def _drop_copies(
-    hidden: Float32Array, echo: Float32Array, echoed: Float32Array, likely: Float32Array
-) -> None:
-    for b in range(len(likely)):
-        if hidden[b] and (echo[b] >= ECHO or echoed[b] >= ECHO):
-            likely[b] = 0
-
-
-@njit(cache=True, nogil=True)
 def _choose(likely: Float32Array, words: Int32Array, kept: BoolArray) -> float:
     num_blocks = len(likely)
     expected = 0.0
@@ -317,7 +307,7 @@ def _table_rows(blocks: Int32Array, nodes: Int32Array, kept: BoolArray) -> Any:
     each cell its place in the row, of each row its cells.
 
     No row of cells has code in it, or a table, or a cell of several paragraphs, or text behind a
-    cell, or one cell only.
+    cell, or one cell only; where only one is kept, another row of the table has two.
     """
     row_of = np.full(len(blocks), -1, np.int32)
     cell_of = np.full(len(blocks), -1, np.int32)
@@ -355,9 +345,17 @@ def _table_rows(blocks: Int32Array, nodes: Int32Array, kept: BoolArray) -> Any:
             if nodes[outer, NODE_TAG] == TR and (is_cell or num_kept[outer] > 0):
                 is_broken[outer] = True
             outer = nodes[outer, NODE_PARENT]
+    has_rows = np.zeros(len(nodes), np.bool_)  # of tables
+    for row in range(1, len(nodes)):
+        if num_kept[row] >= 2 and not is_broken[row]:
+            has_rows[_around(nodes, row, TABLE)] = True
     for b in range(len(blocks)):
         row = row_of[b]
-        if row >= 0 and (is_broken[row] or num_kept[row] < 2):
+        if row >= 0 and (
+            is_broken[row]
+            or num_cells[row] < 2
+            or (num_kept[row] < 2 and not has_rows[_around(nodes, row, TABLE)])
+        ):
             row_of[b] = -1
     return row_of, cell_of, place, num_cells
 
@@ -413,7 +411,7 @@ def _write(
                 at += 1
                 if row >= 0 and row_of[previous] >= 0:
                     is_close = True
-                elif previous == b - 1 and blocks[b, BLOCK_FLAGS] & BROKEN:
+                elif previous == b - 1 and blocks[b, BLOCK_FLAGS] & (BROKEN | APART) == BROKEN:
                     is_close = own == block_element(nodes, before)
                 elif nodes[node, NODE_FLAGS] & IN_PRE:
                     pre = _around(nodes, node, PRE)
@@ -454,7 +452,10 @@ def _write(
             out[at] = SPACE if n == item else DASH  # a further block of the item, or its first
             out[at + 1] = SPACE
             at += 2
-        for i in range(blocks[b, BLOCK_START], blocks[b, BLOCK_END]):
+        end = blocks[b, BLOCK_END]
+        if blocks[b, BLOCK_FLAGS] & VERBATIM and text[end - 1] == LINE_END:
+            end -= 1  # the last line of a block is ended by its end, too
+        for i in range(blocks[b, BLOCK_START], end):
             out[at] = text[i]
             at += 1
         previous = b

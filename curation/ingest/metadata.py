@@ -41,7 +41,8 @@ READER_TYPES = frozenset({"Answer", "Comment", "Review", "UserComments"})
 HEAD_END = re.compile(r"</head|<body", re.I)
 TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.I)
 HEADING = re.compile(r"<h1[^<>]*>", re.I)
-META = re.compile(r"<meta\s([^<>]*)", re.I)
+# A value may hold "<" and ">"; the bound keeps a quote that nothing closes from being costly.
+META = re.compile(r"""<meta\s((?:[^<>"']+|"[^"]{0,2000}"|'[^']{0,2000}'|["'])*)""", re.I)
 TIME = re.compile(r"<time\s([^<>]*)", re.I)
 TAG = re.compile(r"<[^<>]*>")
 # A name begins where no name goes on: else a long word is tried from each of its letters.

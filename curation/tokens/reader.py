@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import models
+from curation.cache import cache_dir
 from curation.errors import NotFound, ShardCorrupt
 from curation.tokens.packing import Int32Array, Int64Array, shard_schema
 from curation.tokens.shards import (
@@ -70,7 +70,7 @@ def open_shards(
     options = dict(storage_options or {})
     where = f"{url}/{MANIFEST_NAME}"
     manifest = parse_manifest(_read(where, options), where)
-    own = models.cache_dir("shards") if cache_folder is None else Path(cache_folder)
+    own = cache_dir("shards") if cache_folder is None else Path(cache_folder)
     source = _Remote(url, own / manifest.fingerprint, cache_bytes, options)
     return Shards(source, manifest, split, cached_groups)
 

@@ -251,6 +251,7 @@ def test_references_in_any_order(source):
         ("a<!--->b-->c", ["ab-->c"]),
         ("a<!---->b", ["ab"]),
         ("a<!-- x -- y - > <p> --!>b", ["ab"]),
+        ("a<!--!>b-->c<!---!>d-->e", ["ace"]),
         ("a<!-- x --->b", ["ab"]),
         ("a<!-- x --! y -->b", ["ab"]),
         ("a<!--[if IE]> x <![endif]-->b<!--[if !IE]><!-->c<!--<![endif]-->d", ["abcd"]),
@@ -298,6 +299,10 @@ def test_references_in_any_order(source):
         ("a<textarea><p>x</textarea>b<title></p></title>c", ["abc"]),
         ("a<iframe><p>x</iframe>b<noembed>x</noembed>c<xmp>x</xmp>d", ["abcd"]),
         ("a</script>b</style>c", ["abc"]),
+        # XHTML, where nothing else can be meant
+        ("a<script src='x'/>b<p>c", ["ab", "c"]),
+        ("<title/>a<iframe src='x' />b<style/>c", ["abc"]),
+        ("a<script/>x</script>b<script src=x/>c", ["ab"]),
         # what is left out
         ("a<select><option>x<option>y</select>b", ["ab"]),
         ("a<svg><text>x</text><g/><path/></svg>b", ["ab"]),
@@ -306,6 +311,16 @@ def test_references_in_any_order(source):
         ("a<math><mi>x</mi></math>b<canvas>x</canvas>c", ["abc"]),
         ("<div><svg><g>x</div>b", ["b"]),  # the end of what holds it ends it
         ("<template><p>x</p></template><video>x</video>a", ["a"]),
+        ("<p>a<template><p>x</p></template>b", ["ab"]),
+        ("<ul><li>a<template><li>x</li></template>b</ul>", ["ab"]),
+        ("<table><tr><td>a<object><td>x<br></td></object>b", ["ab"]),
+        # what is HTML ends a drawing that nothing else ends
+        ("a<svg><path>x<p>b</p>c", ["a", "b", "c"]),
+        ("a<math><mi>x<div>b</div>c", ["a", "b", "c"]),
+        ("a<svg><g>x<span>b</span>c", ["abc"]),
+        ("a<svg><foreignObject><div>x</div></foreignObject>y<p>b</svg>c", ["a", "bc"]),
+        ("a<math><annotation-xml><p>x</annotation-xml></math>b", ["ab"]),
+        ("a<svg><desc><p>x</desc><select><p>y</select></svg>b", ["ab"]),
         ("a<input value=x>b<button>c</button>d", ["ab", "c", "d"]),
         # white space
         ("  a \t\r\n\f b  ", ["a b"]),
@@ -322,6 +337,7 @@ def test_references_in_any_order(source):
         ("<pre>\na\n  b</pre>", ["a\n  b"]),
         ("<pre>\n\na</pre>", ["\na"]),
         ("<pre>\r\na</pre>", ["a"]),
+        ("<pre><div>\n</div><div>\na</div></pre>", ["\n", "\na"]),
         ("<pre><code>\n\ta</code></pre>", ["\ta"]),
         ("<pre>a\r\nb\rc\n</pre>", ["a\nb\nc\n"]),
         ("<pre>a<br>b</pre>", ["a\nb"]),
@@ -365,6 +381,8 @@ def test_what_is_text(source, expected):
         ("<a href=1>a<a href=2>b", ["a: ab"]),
         ("<div><a href=1>a<div>b</div></a>c", ["div a: a", "div a div: b", "div: c"]),
         # end tags
+        ("<ul><li>a<ul>b</li>c</ul>d</ul>e", ["ul li: a", "ul li ul: b", "ul li ul: c",
+                                             "ul li: d", ": e"]),
         ("<div>a</span>b</p>c</ul>d</div>e", ["div: ab", "div: c", "div: d", ": e"]),
         ("<h1>a</h3>b", ["h1: a", ": b"]),
         ("<div><section>a</div>b", ["div section: a", ": b"]),
@@ -459,6 +477,10 @@ def test_hidden_elements(attributes, is_hidden):
         ("class=header", {"header"}),  # but no "ad"
         ("class='comment--list'", {"comment", "blog_comments", "list"}),
         ("title=nav data-class=nav", set()),
+        ("class='post hasComments'", {"article", "commented"}),
+        ("class='no-comments x' id=primary", {"main", "commented"}),
+        ("class=comments id=commentary-box", {"commented"}),
+        ("class=comments", {"comment"}),
         ("CLASS=SIDEBAR", {"sidebar"}),
         ("class='x' class='nav'", {"navigation"}),
         ("class=''", set()),
@@ -479,6 +501,8 @@ def test_names_of_inline_elements_do_not_count_and_those_of_body_are_the_pages()
     ("page", "kinds"),
     [
         ("<meta property='og:type' content='article'>", {"article"}),
+        ("<meta content='article' data-x property='og:type' />", {"article"}),
+        ("<meta content='WordPress 6.1' name=generator>", {"blog_software"}),
         ("<meta name=generator content='WordPress 6.1'>", {"blog_software"}),
         ("<meta name=keywords content='wordpress phpbb'>", set()),
         ('<script type="application/ld+json">{"@type": "NewsArticle"}</script>', {"news_article"}),

@@ -177,6 +177,30 @@ def test_what_a_page_states_does_not_depend_on_the_engine(rich):
     assert rich["published_at"] == when
 
 
+def test_unsure_pages_go_to_trafilatura():
+    ours, theirs = (run([RICH.encode()], engine=engine) for engine in ("blocks", "trafilatura"))
+    assert ours[0]["text"] != theirs[0]["text"]
+    assert run([RICH.encode()], unsure_share=0.0) == ours
+    assert run([RICH.encode()], unsure_share=1.0) == theirs
+    short = f"<p>{SENTENCE}</p>".encode()  # of which trafilatura makes nothing
+    assert run([short], engine="trafilatura")[0]["error"] == "no_text"
+    assert run([short], unsure_share=1.0)[0]["text"] == SENTENCE.strip()
+
+
+def test_comments_are_left_out_on_demand():
+    replies = "".join(
+        f"<div class=comment><p>I saw {i}, and this is what I think. {SENTENCE * 2}</div>"
+        for i in range(3)
+    )
+    page = (
+        "<title>A forum</title><body class=forum><h1>What do foxes do?</h1><div class=question>"
+        f"<p>Yesterday I asked myself: {SENTENCE * 2}</div><div class=thread>{replies}</div>"
+    )
+    texts = [run([page.encode()], comments=wanted)[0]["text"] for wanted in (True, False)]
+    assert ["I saw 2" in text for text in texts] == [True, False]
+    assert all("Yesterday I asked" in text for text in texts)
+
+
 def test_stand_ins_never_show_and_runes_stay():
     runes = "ᚠᚢᚦᚨᚱᚲ"
     page = RICH.replace("Inline", f"{runes} inline").encode()

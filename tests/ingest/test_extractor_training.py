@@ -459,8 +459,10 @@ def test_too_few_pages_are_an_error_of_the_user(tmp_path):
         (["--to", "main-text.npz"], "a name that ends in .json"),
         (["--to", "no/such/main-text.json"], "no/such/main-text.json cannot be written"),
         (["--held-out", "no/texts.jsonl"], "no/texts.jsonl cannot be written"),
-        (["--teacher-weight", "0"], "--teacher-weight is 0; a weight is above 0"),
+        (["--teacher-weight", "0"], "--teacher-weight is 0; a weight is a number above 0"),
         (["--teacher-weight", "nan"], "--teacher-weight is nan"),
+        (["--teacher-weight", "inf"], "--teacher-weight is inf"),
+        (["--held-out", "."], r"\. cannot be written; name a file"),
     ],
 )
 def test_options_are_checked_before_the_long_work(

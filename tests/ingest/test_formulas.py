@@ -50,6 +50,13 @@ WORDPRESS = '<img src="l.php?latex=E" alt="E=mc^2" title="E=mc^2" class="latex" 
         (WORDPRESS, "\\(E=mc^2\\)"),
         ('<script type="math/tex; mode=display">a &\n b</script>', "\\[a & b\\]"),
         ('<script type="math/tex">% <![CDATA[\na < b %]]></script>', "\\(a < b\\)"),
+        ("<script type='math/tex'>a_1</script>", "\\(a_1\\)"),
+        ("<script type=math/tex>a_1</script>", "\\(a_1\\)"),
+        ("<img class='latex' alt='$a_1$'>", "\\(a_1\\)"),
+        ("<img alt=a_1 class=latex>", "\\(a_1\\)"),
+        ('<img class="mwe latex" alt="a_1">', "\\(a_1\\)"),
+        ('<img class="tex" alt="a_1">', "\\(a_1\\)"),
+        ('<MATH ALTTEXT="a_1"><MI>a</MI></MATH>', "\\(a_1\\)"),
     ],
 )
 def test_sources_of_tex(source, text):

@@ -173,7 +173,7 @@ def test_what_is_sure_is_kept_whole():
         ("", ""),
         ("<p>a<p>b", "a\n\nb"),
         ("a<p>b<div>c</div>d", "a\n\nb\n\nc\n\nd"),
-        ("<p>a<br>b<br><br>c", "a\nb\nc"),
+        ("<p>a<br>b<br><br>c<br> <br><br>d<br>e", "a\nb\n\nc\n\nd\ne"),
         ("<p>a<br>b</p><p>c", "a\nb\n\nc"),
         ("<div>a<br><p>b</p></div>", "a\n\nb"),
         # lists
@@ -192,6 +192,10 @@ def test_what_is_sure_is_kept_whole():
         ("<table><tr><td>a<td>b<tr><td>c<td>d</table>", "| a | b |\n| c | d |"),
         ("<p>x<table><tr><th>a<td>b</table><p>y", "x\n\n| a | b |\n\ny"),
         ("<table><tr><td>a<td><td>b</table>", "| a | | b |"),
+        ("<table><tr><th><th>a<th>b<tr><td>c<td><td><tr><td><td>d<td></table>",
+         "| | a | b |\n| c | | |\n| | d | |"),
+        ("<table><tr><td><td>a<tr><td>b<td></table>", "a\n\nb"),  # no row has two
+        ("<table><tr><td>a<td>b<tr><td>c</table>", "| a | b |\n\nc"),
         ("<table><tr><td>a</table>", "a"),  # a row of one cell is none
         ("<table><tr><td>a<tr><td>b</table>", "a\n\nb"),
         ("<table><tr><td>a<p>b<td>c</table>", "a\n\nb\n\nc"),  # nor one with a cell of several
@@ -206,6 +210,8 @@ def test_what_is_sure_is_kept_whole():
         ("<p>x<pre>a</pre>y", "x\n\na\n\ny"),
         ("<pre>a</pre><pre>b</pre>", "a\n\nb"),
         ("<pre>a<div>b</div></pre>", "a\nb"),
+        ("<pre><div>a\n</div><div>  b\n</div><div>\n</div><div>c</div></pre>", "a\n  b\n\nc"),
+        ("<pre>a\n</pre><p>b", "a\n\nb"),
         # characters
         ("<p>caf&eacute; &#x6771; &#x1F600;", "café 東 😀"),
     ],
@@ -283,6 +289,15 @@ def test_of_two_copies_the_hidden_one_is_dropped():
         assert main_text(page, LONG_TEXTS).text == f"{SENTENCE} Yes."
 
 
+def test_two_hidden_copies_do_not_drop_each_other():
+    """A page that a script shows, in two widths, or with a text twice."""
+    for page in (
+        f"<div hidden><p>{SENTENCE}</div><div hidden><p>{SENTENCE}</div>",
+        f"<div hidden><p>{SENTENCE}<p>{SENTENCE}</div><p>And what is shown is something else.",
+    ):
+        assert main_text(page, LONG_TEXTS).text.count(SENTENCE) == 2
+
+
 def test_hidden_text_that_stands_nowhere_else_may_be_kept():
     page = f"<div hidden><p>{SENTENCE}</p></div><p>Some other words that are not at all the same."
     assert SENTENCE in main_text(page, LONG_TEXTS).text
@@ -350,7 +365,10 @@ def test_comments_can_be_left_out():
     page = f"<main>{text * 3}<div class=comment-list>{reply}</div></main>"
     assert "several questions" not in main_text(page, model, comments=False).text
     assert "committee" in main_text(page, model, comments=False).text
-    whole = f"<main class='post no-comments'>{text * 3}</main>"  # nothing else is there
+    for name in ("has-comments", "no-comments", "commentary"):  # a name of the commented text
+        page = f"<main><p>In short, {text[3:]}<div class='post {name}'>{text * 3}</div></main>"
+        assert main_text(page, model, comments=False) == main_text(page, model)
+    whole = f"<main class='post comments'>{text * 3}</main>"  # nothing else is there
     assert main_text(whole, model, comments=False) == main_text(whole, model)
     assert "committee" in main_text(whole, model).text
 

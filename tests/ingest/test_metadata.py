@@ -50,6 +50,10 @@ ARTICLE = {
             '<meta content="2024-05-20" property="article:published_time"><title>x</title></head>',
             Stated("A & B", "Bo Li", at(2024, 5, 20)),
         ),
+        (
+            '<meta property="og:title" content="Cats -> dogs"><meta name=author content="<Bo> Li">',
+            Stated("Cats -> dogs", "<Bo> Li"),
+        ),
         # the heading, where the title adds the name of the site
         ("<title>On bridges | The Site</title></head><h1> On <b>bridges</b></h1>", ("On bridges",)),
         ("<title>On bridges</title></head><body><h1>The Site</h1>", ("On bridges",)),

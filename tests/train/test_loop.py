@@ -133,7 +133,7 @@ def test_the_time_of_a_step_has_parts(configure):
 
 def test_a_release_behind_a_url(configure, release, tmp_path, monkeypatch):
     """Bits per byte and the tokenizer of the model need the release's tokenizer.json."""
-    monkeypatch.setattr("curation.models.cache_dir", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr("curation.tokens.reader.cache_dir", lambda name: tmp_path / "cache" / name)
     near = train(configure("near"))
     far = train(configure("far", shards=release.as_uri()))
     assert far == replace(near, shares=far.shares)
