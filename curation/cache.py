@@ -1,12 +1,16 @@
 """Folders for what may be lost, such as compiled kernels."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
 
 HERE = Path(__file__).parent
 # Kernels, and whatever they take constants from.
@@ -15,6 +19,7 @@ KERNELS = (
     "dedup/*.py", "ingest/*.py", "quality/*.py", "remix/*.py", "tokens/*.py",
     "engine/brute_force.py",
 )  # fmt: skip
+_save = caching.IndexDataCacheFile.save
 OF_A_VERSION = re.compile(r"curation-[0-9a-f]{16}")
 
 
@@ -30,7 +35,8 @@ def cache_dir(name: str) -> Path:
 
 
 def cache_kernels() -> None:
-    """Have numba keep compiled kernels in a folder of this version of our sources. About 3 ms.
+    """Have numba keep compiled kernels in a folder of this version of our sources, and save them
+    one at a time. About 3 ms, and the import of numba.
 
     By itself it takes one from its cache where the file of the kernel is the same, even if a
     constant of another file is not: after an upgrade, kernels of two versions would meet.
@@ -48,6 +54,16 @@ def cache_kernels() -> None:
         return
     if OF_A_VERSION.fullmatch(around.name):
         around = around.parent
-    os.environ["NUMBA_CACHE_DIR"] = str(around / name)
-    if numba := sys.modules.get("numba"):  # it has read the environment
-        numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+    os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(around / name)
+    caching.IndexDataCacheFile.save = _save_alone  # type: ignore[method-assign]
+
+
+def _save_alone(index: Any, key: Any, data: Any) -> None:
+    """Save a compiled kernel while no other process saves one in the same folder.
+
+    Two that save two types of one kernel at once would give them the same file: numba reads the
+    index, writes it and then the code, and the code of one type would run on arrays of the other.
+    """
+    with open(os.path.join(index._cache_path, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _save(index, key, data)  # type: ignore[no-untyped-call]

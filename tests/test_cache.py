@@ -1,5 +1,6 @@
 """Compiled kernels: those of one version of our sources are never those of another."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba.core import caching
 
 import curation
 from curation.cache import KERNELS
@@ -56,6 +58,23 @@ def test_a_folder_of_the_user_is_around_it(copy: Path, tmp_path: Path) -> None:
     assert Path(found).parent == mine
     assert folders(copy, NUMBA_CACHE_DIR=found) == {found}  # in a process that this one starts
     assert folders(copy, "import numba; " + ASK, NUMBA_CACHE_DIR=str(mine)) == {found}
+
+
+def test_kernels_are_saved_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes would else give two types of a kernel the same file: seen as a crash."""
+    saved = []
+
+    def save_index(index: caching.IndexDataCacheFile, overloads: object) -> None:
+        with open(tmp_path / "lock") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        saved.append(overloads)
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_index", save_index)
+    index = caching.IndexDataCacheFile(str(tmp_path), "kernel", "stamp")
+    index.save("type", b"code")
+    assert len(saved) == 1
+    with open(tmp_path / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is free again
 
 
 def test_all_kernels_are_among_the_sources() -> None:

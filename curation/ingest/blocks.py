@@ -168,7 +168,8 @@ class Blocks(NamedTuple):
     text: UTF-8 bytes of all blocks; blocks: int32 (num_blocks, BLOCK_FIELDS), their places in text,
     innermost node and flags; nodes: int32 (num_nodes, NODE_FIELDS), parents before children, node 0
     is the page; names: uint64, the kinds of names of each node; shapes: uint64, a hash of tag and
-    class of each node; title: place of <title> in the page; page_kinds: bits of KINDS_OF_PAGES.
+    class of each node; title: place of <title> in the page; page_kinds: bits of KINDS_OF_PAGES;
+    has_formulas: whether there are elements that `formulas.tex` may make TeX of.
     """
 
     text: UInt8Array
@@ -178,6 +179,7 @@ class Blocks(NamedTuple):
     shapes: UInt64Array
     title: tuple[int, int]
     page_kinds: int
+    has_formulas: bool
 
 
 def parse(page: UInt8Array) -> Blocks:
@@ -188,7 +190,7 @@ def parse(page: UInt8Array) -> Blocks:
     nodes = np.empty((num_tags + 1, NODE_FIELDS), np.int32)
     names = np.empty(num_tags + 1, np.uint64)
     shapes = np.empty(num_tags + 1, np.uint64)
-    num_bytes, num_blocks, num_nodes, title_start, title_end, page_kinds = _parse(
+    num_bytes, num_blocks, num_nodes, title_start, title_end, page_kinds, has_formulas = _parse(
         page, text, blocks, nodes, names, shapes, KIND_OF_TAG, TAG_SLOTS, TAG_OF_SLOT,
         REFERENCE_SLOTS, REFERENCE_VALUES, *NAMES, *PAGE_NAMES,
     )  # fmt: skip
@@ -200,6 +202,7 @@ def parse(page: UInt8Array) -> Blocks:
         shapes[:num_nodes],
         (title_start, title_end),
         page_kinds,
+        has_formulas,
     )
 
 
@@ -479,12 +482,13 @@ def _parse(
 ) -> Any:
     """Fill text, blocks, nodes, names and shapes.
 
-    Return how many bytes, blocks and nodes there are, where the title stands, and what kinds of
-    page it is.
+    Return how many bytes, blocks and nodes there are, where the title stands, what kinds of page it
+    is, and whether there are formulas.
     """
     end = len(page)
     at = num_blocks = title_start = title_end = 0
     page_kinds = np.uint64(0)
+    has_formulas = False
     # The open elements: their tags, nodes, and flags, which but for LINK and HIDDEN hold for what
     # is inside too.
     tags = np.zeros(MAX_DEPTH, np.int32)
@@ -552,6 +556,8 @@ def _parse(
         if kind == INLINE or kind == VOID:
             if tag == IMG:
                 block[BLOCK_IMAGES] += 1
+                has_formulas |= _has(page, name_end, i, b"latex")
+                has_formulas |= _has(page, name_end, i, b'class="tex"')
             continue
         if kind == IGNORED:
             names[0] |= mask
@@ -569,6 +575,7 @@ def _parse(
         if kind == RAW:
             if closing:
                 continue
+            has_formulas |= tag == SCRIPT and _has(page, name_end, i, b"math/tex")
             close = _find_end(page, i, name_start, name_end)
             if close == end and own & SELF_CLOSING:
                 continue  # XHTML: else all that follows would belong to it
@@ -586,6 +593,7 @@ def _parse(
             text[at] = LINE_END
             at += 1
             continue
+        has_formulas |= tag == MATH
         if kind == BREAK:
             if not flags & IN_DROPPED:
                 num_blocks = _end_block(block, at, blocks, num_blocks, tag == BR)
@@ -629,7 +637,7 @@ def _parse(
         num_nodes += 1
         depth += 1
     num_blocks = _end_block(block, at, blocks, num_blocks, False)
-    return at, num_blocks, num_nodes, title_start, title_end, page_kinds
+    return at, num_blocks, num_nodes, title_start, title_end, page_kinds, has_formulas
 
 
 @njit(cache=True, nogil=True)

@@ -197,7 +197,7 @@ def _extract_one(
                 return NOTHING, None, "not_html"
             page = CONTROLS.sub("", page)
         stated = _normalised(metadata.read(page))
-        text = normalise(parse(formulas.tex(page)) or "")
+        text = normalise(parse(page) or "")
     except BaseException as error:
         # a panic in Rust is no Exception; anything else that is none (an interrupt) goes through
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -229,7 +229,7 @@ def _parse_with_blocks(
 def _parse_with_trafilatura(page: str, fast: bool = False, precise: bool = False) -> str | None:
     import trafilatura  # a fifth of a second that other engines need not wait for
 
-    page, restore = _shield(page)
+    page, restore = _shield(formulas.tex(page))
     text = trafilatura.extract(
         page,
         include_comments=False,
@@ -272,7 +272,7 @@ def _shield(page: str) -> tuple[str, Callable[[str], str]]:
 
 def _parse_with_resiliparse(page: str) -> str | None:
     text: str = extract_plain_text(
-        HTMLTree.parse(page),
+        HTMLTree.parse(formulas.tex(page)),
         main_content=True,
         list_bullets=True,
         alt_texts=False,

@@ -29,9 +29,9 @@ from numba import njit
 
 from curation import models
 from curation.errors import ConfigError, InputInvalid, InputMissing, PrerequisiteMissing
-from curation.ingest import charset, formulas, urls, warc
+from curation.ingest import charset, urls, warc
 from curation.ingest.block_features import Float32Array, Shape, describe, describe_again
-from curation.ingest.blocks import Blocks, parse
+from curation.ingest.blocks import Blocks
 from curation.ingest.extract import CONTROLS, extract
 from curation.ingest.main_text import (
     KIND,
@@ -41,6 +41,7 @@ from curation.ingest.main_text import (
     Forest,
     Model,
     arrays_of,
+    blocks_of,
     decide,
     likelihood,
     read,
@@ -236,9 +237,7 @@ def example(page: Page) -> Example | None:
     decoded = charset.decode(page.html, None)
     if decoded is None:
         return None
-    text = formulas.tex(CONTROLS.sub("", decoded))
-    data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
-    blocks = parse(data)
+    data, blocks = blocks_of(CONTROLS.sub("", decoded))
     if not len(blocks.blocks):
         return None
     features, shape = describe(data, blocks)

@@ -19,8 +19,7 @@ from resiliparse.parse.html import DOMNode, HTMLTree
 from curation.ingest.metadata import attributes_of
 
 TAG = re.compile(r"<(/?)(math|script|span|mjx-container|img)\b([^<>]*)>", re.I)
-# One of these stands in a page that has formulas.
-MARKS = ("</math", "</MATH", "math/tex", "latex", 'class="tex')
+LATEX_IMAGE = re.compile(r"<img\b[^<>]*latex", re.I)
 DISPLAY = re.compile(r"""mode=display|display\s*=\s*["']?block|display\s*=\s*["']?true""", re.I)
 # Of a class attribute.
 RENDERED = re.compile(r"\b(katex-html|MathJax(?:_Preview|_SVG|_CHTML)?)\b")
@@ -49,7 +48,7 @@ FORMS = {  # element: number of its parts, and how they are written
 
 def tex(page: str) -> str:
     """Return a page whose formulas stand in it as TeX, escaped for HTML. Linear in its length."""
-    if not any(mark in page for mark in MARKS):
+    if not _has_formulas(page):
         return page
     has_source = "math/tex" in page
     parts: list[str] = []
@@ -104,6 +103,19 @@ def tex(page: str) -> str:
     if dropped:  # a rendering that never closes
         return page
     return "".join((*parts, page[at:]))
+
+
+def _has_formulas(page: str) -> bool:
+    """Return whether it is worth reading a page tag by tag: few are. 0.2 ms for 200 kB.
+
+    What ends with a rare letter is found fast.
+    """
+    return (
+        "</math>" in page
+        or "math/tex" in page
+        or ("latex" in page and LATEX_IMAGE.search(page) is not None)
+        or 'class="tex"' in page
+    )
 
 
 def _shown(before: str) -> str:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from curation.ingest import formulas
 from curation.ingest.formulas import tex
+from curation.ingest.main_text import blocks_of
 
 # As KaTeX 0.16, MathJax 2.7 and 3.2, MediaWiki, LaTeXML and WordPress write them, shortened.
 KATEX = (
@@ -56,7 +57,6 @@ WORDPRESS = '<img src="l.php?latex=E" alt="E=mc^2" title="E=mc^2" class="latex" 
         ("<img alt=a_1 class=latex>", "\\(a_1\\)"),
         ('<img class="mwe latex" alt="a_1">', "\\(a_1\\)"),
         ('<img class="tex" alt="a_1">', "\\(a_1\\)"),
-        ('<MATH ALTTEXT="a_1"><MI>a</MI></MATH>', "\\(a_1\\)"),
     ],
 )
 def test_sources_of_tex(source, text):
@@ -132,3 +132,20 @@ def test_text_outside_formulas_is_kept_in_order(page):
     found = tex(f"first{page}<b>last</b>")
     assert found.startswith("first")
     assert found.endswith("<b>last</b>") or found == f"first{page}<b>last</b>"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(KATEX, MATHJAX_2, MATHJAX_3, MEDIAWIKI, LATEXML, WORDPRESS),
+        *("<script type='math/tex'>a</script>", '<img class="tex" alt="a">'),
+    ],
+)
+def test_pages_with_formulas_are_told_by_their_tags(source):
+    """What the engine `blocks` parses before it looks for formulas, and then again."""
+    page = f"<p>before {source} after</p>"
+    data, _ = blocks_of(page)
+    assert data.tobytes().decode() == tex(page) != page
+    assert (
+        blocks_of("<p>before <img src='a.png' alt='text'><script>x</script>")[1].has_formulas == 0
+    )
