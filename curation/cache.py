@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ KERNELS = (
     "dedup/*.py", "ingest/*.py", "quality/*.py", "remix/*.py", "tokens/*.py",
     "engine/brute_force.py",
 )  # fmt: skip
-_save = caching.IndexDataCacheFile.save
 OF_A_VERSION = re.compile(r"curation-[0-9a-f]{16}")
 
 
@@ -54,16 +54,23 @@ def cache_kernels() -> None:
         return
     if OF_A_VERSION.fullmatch(around.name):
         around = around.parent
-    os.environ["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR = str(around / name)
-    caching.IndexDataCacheFile.save = _save_alone  # type: ignore[method-assign]
+    os.environ["NUMBA_CACHE_DIR"] = str(around / name)
+    numba.config.CACHE_DIR = str(around / name)  # type: ignore[attr-defined]
+    if caching.IndexDataCacheFile.save.__module__ != __name__:
+        save = _alone(caching.IndexDataCacheFile.save)
+        caching.IndexDataCacheFile.save = save  # type: ignore[method-assign]
 
 
-def _save_alone(index: Any, key: Any, data: Any) -> None:
-    """Save a compiled kernel while no other process saves one in the same folder.
+def _alone(save: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """Return what saves a compiled kernel while no other process saves one in the same folder.
 
     Two that save two types of one kernel at once would give them the same file: numba reads the
     index, writes it and then the code, and the code of one type would run on arrays of the other.
     """
-    with open(os.path.join(index._cache_path, "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _save(index, key, data)  # type: ignore[no-untyped-call]
+
+    def save_alone(index: Any, key: Any, data: Any) -> None:
+        with open(os.path.join(index._cache_path, "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            save(index, key, data)
+
+    return save_alone
