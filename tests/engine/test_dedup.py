@@ -172,7 +172,7 @@ def verdicts(lake: Lake) -> dict[int, Verdict | None]:
     [
         ("signature", 1, "global"),
         ("signature", 2, "window"),
-        ("signature", 7, "global"),
+        pytest.param("signature", 7, "global", marks=pytest.mark.slow),
         ("exact", 2, "global"),
         pytest.param("exact", 7, "window", marks=pytest.mark.slow),
     ],
