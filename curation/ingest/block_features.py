@@ -480,16 +480,8 @@ def _echoes(
 
     `echo`: in one before it, `echoed`: in one after it.
     """
-    total = most = 0
-    for b in range(len(blocks)):
-        total += max(words[b] - SHINGLE + 1, 0)
-        most = max(most, words[b])
-    size = 16
-    while size < 2 * total:
-        size *= 2
-    keys = np.zeros(size, np.uint64)
-    last = np.zeros(size, np.int32)
-    of_block = np.zeros(most, np.uint64)
+    keys, of_block = _room_for_runs(words)
+    last = np.zeros(len(keys), np.int32)
     echoed = np.zeros(len(blocks), np.int32)
     for b in range(len(blocks)):
         if words[b] < SHINGLE:
@@ -507,6 +499,19 @@ def _echoes(
         out[ECHO, b] = _share(num_found, num - SHINGLE + 1)
     for b in range(len(blocks)):
         out[ECHOED, b] = _share(echoed[b], max(words[b] - SHINGLE + 1, 0))
+
+
+@njit(cache=True, nogil=True)
+def _room_for_runs(words: Int32Array) -> Any:
+    """Return an empty hash table for all runs of blocks, and room for the words of any block."""
+    total = most = 0
+    for num in words:
+        total += max(num - SHINGLE + 1, 0)
+        most = max(most, num)
+    size = 16
+    while size < 2 * total:
+        size *= 2
+    return np.zeros(size, np.uint64), np.zeros(most, np.uint64)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -538,15 +543,7 @@ def _find_copies(
     out: BoolArray,
 ) -> None:
     """Write which hidden blocks have COPIED of their runs in blocks that are not hidden."""
-    total = most = 0
-    for b in range(len(blocks)):
-        total += max(words[b] - SHINGLE + 1, 0)
-        most = max(most, words[b])
-    size = 16
-    while size < 2 * total:
-        size *= 2
-    keys = np.zeros(size, np.uint64)
-    of_block = np.zeros(most, np.uint64)
+    keys, of_block = _room_for_runs(words)
     for wanted in (False, True):  # those that are shown, then the others
         for b in range(len(blocks)):
             if words[b] < SHINGLE or (hidden[b] > 0) != wanted:
